@@ -1,0 +1,60 @@
+"""
+Deployments: concrete places where a model is served.
+"""
+
+from dataclasses import dataclass, field
+
+from relay_middleware.core.identifiers import DeploymentId
+from relay_middleware.core.pricing import ModelPrice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """
+    How long a provider may take, in seconds.
+
+    Attributes:
+        connect_s: Until the connection stands.
+        first_event_s: From then to the first content of a stream.
+        non_stream_s: From then to the end of an answer that is not a stream.
+        between_chunks_s: Silence inside a stream.
+    """
+
+    connect_s: float = 5.0
+    first_event_s: float = 60.0
+    non_stream_s: float = 600.0
+    between_chunks_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """
+    One entry of the configuration's `model_list`.
+
+    Attributes:
+        deployment_id: Unique, stable across restarts with the same file.
+        model: Name that clients ask for; deployments that share it are alternatives.
+        provider: Company or wire that serves it, LiteLLM's word (`openai`, `xai`).
+        deployment_model: Name at the provider.
+        api_base: Where the provider listens, or None for the provider's own address.
+        api_key: Credential; never printed.
+        weight: Share of the traffic among the alternatives, or None.
+        order: Preference among the alternatives, lowest first, or None.
+        reasoning_in_output: Whether the provider's output count includes reasoning.
+        is_reasoning_capped: Whether the output cap bounds the reasoning too; where not, only the
+            model's own limit bounds the output.
+        price: None where unknown: then it is refused to customers with a spend limit.
+    """
+
+    deployment_id: DeploymentId
+    model: str
+    provider: str
+    deployment_model: str
+    api_base: str | None
+    api_key: str | None = field(repr=False)
+    weight: float | None = None
+    order: int | None = None
+    timeouts: Timeouts = Timeouts()
+    reasoning_in_output: bool = True
+    is_reasoning_capped: bool = True
+    price: ModelPrice | None = None

@@ -1,0 +1,122 @@
+"""
+Members of a request's body: checked where they are read, in words that name them.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from relay_middleware.core.refusals import RefusedError, invalid_request
+
+JsonObject = Mapping[str, object]
+
+MAX_COUNT = 2**31 - 1
+"""Largest whole number accepted: what a provider's 32-bit integer takes."""
+
+
+MAX_NESTING = 200
+"""Deepest nesting of arrays and objects accepted. orjson reads 1,023 levels and writes 253."""
+
+
+def is_nested_too_deeply(value: object) -> bool:
+    """
+    Say whether *value* has more than `MAX_NESTING` levels. Does not recurse.
+    """
+    level = [value]
+    for _ in range(MAX_NESTING + 1):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def wrong_type(param: str, expected: str) -> RefusedError:
+    """Return the refusal of a member that is not *expected*, such as `a whole number`."""
+    return RefusedError(
+        invalid_request(f"{param} must be {expected}.", param=param, code="invalid_type")
+    )
+
+
+def text(body: JsonObject, name: str) -> str | None:
+    """
+    Return the text *name*; None where it is absent or null.
+
+    Raises:
+        RefusedError: It is something else, or empty.
+    """
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise wrong_type(name, "a text")
+    if not value:
+        raise RefusedError(invalid_request(f"{name} must not be empty.", param=name))
+    return value
+
+
+def flag(body: JsonObject, name: str) -> bool:
+    """
+    Return the truth value *name*; False where it is absent or null.
+
+    Raises:
+        RefusedError: It is something else.
+    """
+    value = body.get(name)
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise wrong_type(name, "true or false")
+    return value
+
+
+def positive(body: JsonObject, name: str, *, at_most: int = MAX_COUNT) -> int | None:
+    """
+    Return the whole number *name*, from 1 to *at_most*; None where it is absent or null.
+
+    Raises:
+        RefusedError: It is something else.
+    """
+    value = body.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong_type(name, "a whole number")
+    if not 1 <= value <= at_most:
+        raise RefusedError(
+            invalid_request(f"{name} is {value}; it must be 1 to {at_most}.", param=name)
+        )
+    return value
+
+
+def mapping(body: JsonObject, name: str) -> JsonObject:
+    """
+    Return the object *name*; an empty one where it is absent or null.
+
+    Raises:
+        RefusedError: It is something else.
+    """
+    value = body.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise wrong_type(name, "an object")
+    return value
+
+
+def objects(body: JsonObject, name: str) -> list[JsonObject]:
+    """
+    Return the list of objects *name*; an empty one where it is absent or null.
+
+    Raises:
+        RefusedError: It is something else, or holds something else.
+    """
+    value = body.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+        raise wrong_type(name, "a list of objects")
+    return value

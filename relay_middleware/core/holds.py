@@ -1,0 +1,188 @@
+"""
+Holds: money set aside before a call, and ended exactly once.
+
+Rules for editors. The life of a hold is the table `TRANSITIONS` and nothing else; every store
+(`stores/local.py` calls `next_state`, `stores/lua/*.lua` repeat the table) must agree with it, and
+the contract suite in `tests/contract/test_spend_store.py` tries every pair of state and event over
+each of them. An operation on a hold that has already ended the same way is answered as a duplicate,
+not as an error: callers repeat what they are not sure of.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from relay_middleware.core.identifiers import CustomerId, HoldId
+from relay_middleware.core.money import NanoUsd
+from relay_middleware.core.periods import PeriodWindow
+
+
+class HoldState(Enum):
+    """Where a hold stands. All but `OPEN` are final, `EXPIRED` until it is resolved."""
+
+    OPEN = "open"
+    SETTLED = "settled"
+    RELEASED = "released"
+    EXPIRED = "expired"
+
+
+class HoldEvent(Enum):
+    """What can happen to a hold."""
+
+    SETTLE = "settle"
+    RELEASE = "release"
+    EXPIRE = "expire"
+
+
+TRANSITIONS: Mapping[tuple[HoldState, HoldEvent], HoldState] = {
+    (HoldState.OPEN, HoldEvent.SETTLE): HoldState.SETTLED,
+    (HoldState.OPEN, HoldEvent.RELEASE): HoldState.RELEASED,
+    (HoldState.OPEN, HoldEvent.EXPIRE): HoldState.EXPIRED,
+    # A stream can outlive its hold. The tokens were used, so they are charged.
+    (HoldState.EXPIRED, HoldEvent.SETTLE): HoldState.SETTLED,
+    # It turned out later that nothing was dispatched.
+    (HoldState.EXPIRED, HoldEvent.RELEASE): HoldState.RELEASED,
+}
+
+
+class HoldStateError(Exception):
+    """A hold was asked to do what its state does not allow: a bug of ours."""
+
+
+def next_state(state: HoldState, event: HoldEvent) -> HoldState:
+    """
+    Apply *event* to a hold in *state*.
+
+    Raises:
+        HoldStateError: The table has no such transition.
+    """
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise HoldStateError(f"cannot {event.value} a hold that is {state.value}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """
+    One customer's spend in one period, with the limit that applies to it now.
+
+    Attributes:
+        window: The period.
+        limit_nano_usd: The most that may be settled and held together; None: no limit.
+    """
+
+    window: PeriodWindow
+    limit_nano_usd: NanoUsd | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """
+    Money to set aside for one request.
+
+    Attributes:
+        hold_id: The request's own identifier; what makes every operation idempotent.
+        customer_id: Who pays.
+        amount_nano_usd: Upper bound of the charge.
+        accounts: All four periods, limited or not, in the order of `Period`: each settle posts to
+            all of them, so that a limit that is set later meets the truth.
+        ttl_s: Seconds until a sweep may expire it.
+    """
+
+    hold_id: HoldId
+    customer_id: CustomerId
+    amount_nano_usd: NanoUsd
+    accounts: tuple[Account, ...]
+    ttl_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """
+    What an account holds.
+
+    Attributes:
+        posted_nano_usd: Settled spend.
+        held_nano_usd: Sum of the open holds.
+        credit_nano_usd: Raised on top of the limit.
+    """
+
+    posted_nano_usd: NanoUsd
+    held_nano_usd: NanoUsd
+    credit_nano_usd: NanoUsd
+
+    def remaining_nano_usd(self, limit_nano_usd: NanoUsd) -> NanoUsd:
+        """Return what may still be held: `limit + credit - posted - held`; may be negative."""
+        return NanoUsd(
+            limit_nano_usd + self.credit_nano_usd - self.posted_nano_usd - self.held_nano_usd
+        )
+
+
+class Shortage(Enum):
+    """Why a hold does not fit an account."""
+
+    EXHAUSTED = "exhausted"
+    """Settled spend alone leaves no room for it."""
+    IN_FLIGHT = "in_flight"
+    """It would fit once open holds have settled for nothing."""
+
+
+def shortage(balance: Balance, limit: NanoUsd | None, amount: NanoUsd) -> Shortage | None:
+    """
+    Say why *amount* does not fit, or None when it does. An amount of 0 always fits.
+
+    The rule of every store, the Lua script included.
+    """
+    if limit is None or amount == 0 or amount <= balance.remaining_nano_usd(limit):
+        return None
+    if balance.posted_nano_usd + amount > limit + balance.credit_nano_usd:
+        return Shortage.EXHAUSTED
+    return Shortage.IN_FLIGHT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """
+    The hold is open.
+
+    Attributes:
+        balances: Of each of the hold's accounts, this hold included.
+        is_duplicate: The hold was there already, in *state*; nothing was changed.
+    """
+
+    balances: tuple[Balance, ...]
+    is_duplicate: bool = False
+    state: HoldState = HoldState.OPEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotReserved:
+    """
+    The hold does not fit; nothing was changed in any account.
+
+    Attributes:
+        account: The first of the hold's accounts that it does not fit.
+        balance: What is in that account.
+    """
+
+    account: Account
+    balance: Balance
+    shortage: Shortage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """
+    Answer of `settle` and `release`.
+
+    Attributes:
+        previous: State before; None where the store knew no such hold (a late settle is recorded
+            all the same).
+        is_duplicate: The hold had already ended this way; nothing was changed.
+        balances: Of each of the hold's accounts, afterwards.
+    """
+
+    previous: HoldState | None
+    balances: tuple[Balance, ...]
+    is_duplicate: bool = False

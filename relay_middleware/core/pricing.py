@@ -1,0 +1,199 @@
+"""
+Prices: what a deployment's tokens cost, exactly.
+
+Rules for editors. A price that is not known is no price, never zero; a part without a rate of its
+own costs what its parent costs. Rates are `Decimal` from the text of the price table to the ledger;
+nothing here rounds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from relay_middleware.core.money import EXACT
+from relay_middleware.core.usage import Usage, split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """
+    US dollars per token, by part. A part without a rate of its own (None) costs what its parent
+    costs: cached and written input what plain input does, reasoning what output does. It is never
+    free by omission.
+    """
+
+    input_usd: Decimal
+    output_usd: Decimal
+    cached_input_usd: Decimal | None = None
+    cache_write_input_usd: Decimal | None = None
+    cache_write_1h_input_usd: Decimal | None = None
+    audio_input_usd: Decimal | None = None
+    reasoning_usd: Decimal | None = None
+    audio_output_usd: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateCard:
+    """
+    The rates of one service tier.
+
+    Attributes:
+        base: For prompts up to the lowest threshold.
+        above: `(input_tokens, rates)`, ascending: the rates of *all* tokens of a request with more
+            input tokens than that. A cliff, as providers bill it.
+    """
+
+    base: Rates
+    above: tuple[tuple[int, Rates], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPrice:
+    """
+    All that is known of a model's price.
+
+    Attributes:
+        standard: Where no service tier with rates of its own was served.
+        by_service_tier: Such as `priority` and `flex`.
+        max_input_tokens: Most input that the model takes, or None where unknown.
+        max_output_tokens: Most output of one choice, or None where unknown.
+    """
+
+    standard: RateCard
+    by_service_tier: Mapping[str, RateCard] = field(default_factory=dict)
+    max_input_tokens: int | None = None
+    max_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """
+    One kind of token that is priced by itself.
+
+    Attributes:
+        rate: Field of `Rates`.
+        litellm_key: Key in LiteLLM's price table, US dollars per token.
+        parent: Field of `Rates` that applies where this part has no rate; None for the two that
+            every price must name.
+    """
+
+    rate: str
+    litellm_key: str
+    parent: str | None
+
+
+PARTS = (
+    Part(
+        rate="input_usd",
+        litellm_key="input_cost_per_token",
+        parent=None,
+    ),
+    Part(
+        rate="output_usd",
+        litellm_key="output_cost_per_token",
+        parent=None,
+    ),
+    Part(
+        rate="cached_input_usd",
+        litellm_key="cache_read_input_token_cost",
+        parent="input_usd",
+    ),
+    Part(
+        rate="cache_write_input_usd",
+        litellm_key="cache_creation_input_token_cost",
+        parent="input_usd",
+    ),
+    # Where only the short time's writes are priced, the hour's cannot be cheaper.
+    Part(
+        rate="cache_write_1h_input_usd",
+        litellm_key="cache_creation_input_token_cost_above_1hr",
+        parent="cache_write_input_usd",
+    ),
+    Part(
+        rate="audio_input_usd",
+        litellm_key="input_cost_per_audio_token",
+        parent="input_usd",
+    ),
+    Part(
+        rate="reasoning_usd",
+        litellm_key="output_cost_per_reasoning_token",
+        parent="output_usd",
+    ),
+    Part(
+        rate="audio_output_usd",
+        litellm_key="output_cost_per_audio_token",
+        parent="output_usd",
+    ),
+)
+"""In the order in which a parent stands before its parts."""
+
+INPUT_RATES = (
+    "input_usd",
+    "cached_input_usd",
+    "cache_write_input_usd",
+    "cache_write_1h_input_usd",
+    "audio_input_usd",
+)
+OUTPUT_RATES = ("output_usd", "reasoning_usd", "audio_output_usd")
+
+PARENT_BY_RATE = {part.rate: part.parent for part in PARTS if part.parent is not None}
+
+# A name that providers answer with, and the one that it is priced under.
+# Source: LiteLLM 1.106.2, `llm_cost_calc/utils.py`, `_SERVICE_TIER_TO_COST_KEY_SUFFIX`.
+_SERVICE_TIER_ALIASES = {"fast": "priority"}
+
+
+def cost_usd(price: ModelPrice, usage: Usage) -> Decimal:
+    """
+    Return the exact cost of *usage* at the provider, in US dollars.
+
+    The service tier is the one that the provider says it served; where that has no rates of its
+    own, or none was told, the standard ones apply.
+    """
+    parts = split(usage)
+    input_tokens = (
+        parts.text_input_tokens
+        + parts.cached_input_tokens
+        + parts.cache_write_input_tokens
+        + parts.cache_write_1h_input_tokens
+        + parts.audio_input_tokens
+    )
+    rates = rates_at(card_of(price, usage.service_tier), input_tokens)
+    products = (
+        (rates.input_usd, parts.text_input_tokens),
+        (rate_of(rates, "cached_input_usd"), parts.cached_input_tokens),
+        (rate_of(rates, "cache_write_input_usd"), parts.cache_write_input_tokens),
+        (rate_of(rates, "cache_write_1h_input_usd"), parts.cache_write_1h_input_tokens),
+        (rate_of(rates, "audio_input_usd"), parts.audio_input_tokens),
+        (rates.output_usd, parts.text_output_tokens),
+        (rate_of(rates, "reasoning_usd"), parts.reasoning_tokens),
+        (rate_of(rates, "audio_output_usd"), parts.audio_output_tokens),
+    )
+    total = Decimal(0)
+    for rate_usd, tokens in products:
+        total = EXACT.add(total, EXACT.multiply(rate_usd, Decimal(tokens)))
+    return total
+
+
+def card_of(price: ModelPrice, service_tier: str | None) -> RateCard:
+    """Return the rates of *service_tier*, or the standard ones where it has none of its own."""
+    if service_tier is None:
+        return price.standard
+    name = service_tier.lower()
+    name = _SERVICE_TIER_ALIASES.get(name, name)
+    return price.by_service_tier.get(name, price.standard)
+
+
+def rates_at(card: RateCard, input_tokens: int) -> Rates:
+    """Return the rates of a request with *input_tokens*, cached and audio ones included."""
+    rates = card.base
+    for threshold_tokens, above in card.above:
+        if input_tokens > threshold_tokens:
+            rates = above
+    return rates
+
+
+def rate_of(rates: Rates, name: str) -> Decimal:
+    """Return the rate in field *name* of *rates*, or its parent's where it has none."""
+    rate: Decimal | None = getattr(rates, name)
+    return rate if rate is not None else rate_of(rates, PARENT_BY_RATE[name])

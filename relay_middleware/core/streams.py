@@ -1,0 +1,157 @@
+"""
+Streams: pass a provider's events on as they came, and put the cost into the last one.
+
+Rules. The newest event that carries a `finish_reason` or a usage is held back until the next one
+comes, because it may be the last with JSON in it. If another event comes, the held one goes out as
+it was. A usage chunk (no choices) that the client did not ask for is not passed on: its usage goes
+into the held event. A later usage replaces an earlier one, they are never added: some providers
+repeat it, cumulative. Everything else goes out at once and unchanged, byte for byte.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from relay_middleware.core.annotation import annotated
+from relay_middleware.core.sse import DONE, ServerSentEvent, encode
+from relay_middleware.core.usage import Usage
+
+# Only events that match are decoded. Inside a JSON text the quotes would be escaped, so a model
+# that writes these words does not match.
+_NOTABLE = re.compile(rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|"error"\s*:\s*[{"]')
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    event: ServerSentEvent
+    chunk: Mapping[str, object]
+
+    @property
+    def is_usage_chunk(self) -> bool:
+        return not self.chunk.get("choices")
+
+
+class StreamAnnotator:
+    """
+    Decides what of a stream goes out, and when. Feed it events until `is_ended`, then `finish`.
+
+    Attributes:
+        usage: What the provider reported last, or None.
+        usage_object: The same, as the provider sent it.
+        output_bytes: Text received so far, for counting where no usage comes.
+        is_ended: `[DONE]` or an error event has come; later events are ignored.
+        is_broken: The provider reported an error inside the stream.
+        is_finished: Some `finish_reason` has come, so that an end without `[DONE]` is whole.
+    """
+
+    def __init__(
+        self,
+        *,
+        wants_usage_chunk: bool,
+        usage_of: Callable[[Mapping[str, object]], Usage | None],
+        output_bytes: Callable[[bytes], int],
+        decode_json: Callable[[bytes], object],
+        encode_json: Callable[[object], bytes],
+    ) -> None:
+        """
+        Args:
+            wants_usage_chunk: Whether the client asked for OpenAI's usage chunk.
+            usage_of: Reads a decoded chunk's usage.
+            output_bytes: Counts the text that an event's data carries.
+            decode_json: Raises ValueError where its argument is no JSON.
+            encode_json: The inverse.
+        """  # fmt: skip
+        self.usage: Usage | None = None
+        self.usage_object: Mapping[str, object] | None = None
+        self.output_bytes = 0
+        self.is_ended = False
+        self.is_broken = False
+        self.is_finished = False
+        self._wants_usage_chunk = wants_usage_chunk
+        self._usage_of = usage_of
+        self._count = output_bytes
+        self._decode = decode_json
+        self._encode = encode_json
+        self._held: _Held | None = None
+        self._last_data = b"{}"
+
+    def feed(self, events: Iterable[ServerSentEvent]) -> bytes:
+        """Take *events* and return the bytes to send now; may be empty."""
+        return b"".join(self._take(event) for event in events if not self.is_ended)
+
+    def _take(self, event: ServerSentEvent) -> bytes:
+        if event.data is None:
+            return event.raw
+        if event.data == DONE:
+            self.is_ended = True
+            return b""
+        self.output_bytes += self._count(event.data)
+        chunk = self._notable(event.data)
+        if chunk is None:
+            self._last_data = event.data
+            return self._release() + event.raw
+        if chunk.get("error"):
+            self.is_ended = self.is_broken = True
+            return b""
+        return self._hold(event, chunk)
+
+    def _notable(self, data: bytes) -> Mapping[str, object] | None:
+        if not _NOTABLE.search(data):
+            return None
+        try:
+            chunk = self._decode(data)
+        except ValueError:
+            return None
+        return chunk if isinstance(chunk, Mapping) else None
+
+    def _hold(self, event: ServerSentEvent, chunk: Mapping[str, object]) -> bytes:
+        usage = self._usage_of(chunk)
+        if usage is not None:
+            self.usage = usage
+            usage_object = chunk["usage"]
+            self.usage_object = usage_object if isinstance(usage_object, Mapping) else None
+        has_choices = bool(chunk.get("choices"))
+        self.is_finished = self.is_finished or has_choices
+        if not has_choices and not self._wants_usage_chunk:
+            return b""
+        is_repeated = self._held is not None and not has_choices and self._held.is_usage_chunk
+        released = b"" if is_repeated else self._release()
+        self._held = _Held(event, chunk)
+        return released
+
+    def _release(self) -> bytes:
+        held, self._held = self._held, None
+        return b"" if held is None else held.event.raw
+
+    def finish(
+        self, *, usage: Mapping[str, object], added: bytes, error: Mapping[str, object] | None
+    ) -> bytes:
+        """
+        Return the last bytes: an annotated event, and `[DONE]`.
+
+        Args:
+            usage: The usage object to show.
+            added: The annotation's members, as `annotation.to_members` makes them.
+            error: The envelope of what went wrong after content; None where nothing did.
+        """
+        if error is not None:
+            last = annotated(b"", error, usage=usage, added=added, encode=self._encode)
+            return self._release() + encode(last) + encode(DONE)
+        held, self._held = self._held, None
+        if held is None or held.event.data is None:
+            data, chunk = b"", self._empty_chunk()
+        else:
+            data, chunk = held.event.data, held.chunk
+        last = annotated(data, chunk, usage=usage, added=added, encode=self._encode)
+        return encode(last) + encode(DONE)
+
+    def _empty_chunk(self) -> Mapping[str, object]:
+        """A chunk that adds nothing, for a stream that left none to annotate."""
+        try:
+            last = self._decode(self._last_data)
+        except ValueError:
+            last = {}
+        known = last if isinstance(last, Mapping) else {}
+        kept = {name: known[name] for name in ("id", "object", "created", "model") if name in known}
+        # With a choice, because clients read `choices[0]` of every chunk they did not ask for.
+        return {**kept, "choices": [{"index": 0, "delta": {}, "finish_reason": None}]}

@@ -1,0 +1,255 @@
+"""
+Chat completions: what a body asks for, and what an answer says it used.
+"""
+
+import pytest
+
+from relay_middleware.core.endpoints import chat, members
+from relay_middleware.core.refusals import RefusedError
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+def body(**more: object) -> dict[str, object]:
+    return {"model": "smart", "messages": MESSAGES, **more}
+
+
+def test_least_body() -> None:
+    """
+    A body of one message asks for one answer, whole, without a cap.
+    """
+    call = chat.parse({"messages": MESSAGES})
+
+    assert (call.model, call.choices, call.is_stream, call.messages) == (None, 1, False, 1)
+    assert (call.asked_output_tokens, call.service_tier, call.user) == (None, None, None)
+    assert (call.has_opaque_input, call.unbounded_member, call.wants_usage_chunk) == (
+        False,
+        None,
+        False,
+    )
+
+
+def test_what_is_read() -> None:
+    """
+    Of two caps the lower one counts; the rest is read as it stands.
+    """
+    call = chat.parse(
+        body(
+            n=2,
+            max_tokens=10,
+            max_completion_tokens=7,
+            stream=True,
+            stream_options={"include_usage": True},
+            service_tier="flex",
+            user="bob",
+        )
+    )
+
+    assert (call.model, call.choices, call.asked_output_tokens) == ("smart", 2, 7)
+    assert (call.is_stream, call.wants_usage_chunk) == (True, True)
+    assert (call.service_tier, call.user) == ("flex", "bob")
+
+
+def test_usage_chunk_is_a_streams() -> None:
+    """
+    Asking for stream usage without a stream asks for nothing.
+    """
+    call = chat.parse(body(stream_options={"include_usage": True}))
+
+    assert not call.wants_usage_chunk
+
+
+def test_null_is_absent() -> None:
+    """
+    A member that is null is one that is not there, as at OpenAI.
+    """
+    names = ("model", "n", "max_tokens", "stream", "stream_options", "tools", "service_tier")
+
+    call = chat.parse({"messages": MESSAGES, **dict.fromkeys(names)})
+
+    assert (call.model, call.choices, call.asked_output_tokens) == (None, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param", "code"),
+    [
+        ([], None, "invalid_type"),
+        ("text", None, "invalid_type"),
+        ({}, "messages", "missing_required_parameter"),
+        ({"messages": []}, "messages", "empty_array"),
+        ({"messages": "hi"}, "messages", "invalid_type"),
+        ({"messages": ["hi"]}, "messages", "invalid_type"),
+        ({"messages": [{"content": 5}]}, "messages", "invalid_type"),
+        (body(model=5), "model", "invalid_type"),
+        (body(model=""), "model", "invalid_value"),
+        (body(stream="yes"), "stream", "invalid_type"),
+        (body(stream=True, stream_options=[]), "stream_options", "invalid_type"),
+        (body(max_tokens=-1), "max_tokens", "invalid_value"),
+        (body(max_tokens=0), "max_tokens", "invalid_value"),
+        (body(max_tokens=1.5), "max_tokens", "invalid_type"),
+        (body(max_tokens=True), "max_tokens", "invalid_type"),
+        (body(max_tokens="5"), "max_tokens", "invalid_type"),
+        (body(max_completion_tokens=2**31), "max_completion_tokens", "invalid_value"),
+        (body(n=129), "n", "invalid_value"),
+        (body(n=1000), "n", "invalid_value"),
+        (body(tools={}), "tools", "invalid_type"),
+    ],
+    ids=str,
+)
+def test_wrong_bodies(wrong: object, param: str | None, code: str) -> None:
+    """
+    Each wrong member is a 400 that names it.
+    """
+    with pytest.raises(RefusedError) as refused:
+        chat.parse(wrong)
+
+    refusal = refused.value.refusal
+    assert (refusal.status_code, refusal.param, refusal.code) == (400, param, code)
+
+
+@pytest.mark.parametrize("cap", [1, 2**31 - 1])
+def test_bounds_of_the_output_cap(cap: int) -> None:
+    """
+    The smallest cap is 1, the largest 2^31 - 1.
+    """
+    assert chat.parse(body(max_tokens=cap)).asked_output_tokens == cap
+
+
+@pytest.mark.parametrize("name", ["api_base", "api_key", "base_url", "mock_response", "fallbacks"])
+def test_routes_and_credentials_are_refused(name: str) -> None:
+    """
+    A member that names a route or a credential is refused by name, whatever its value.
+    """
+    with pytest.raises(RefusedError) as refused:
+        chat.parse(body(**{name: None}))
+
+    assert (refused.value.refusal.code, refused.value.refusal.param) == (
+        "forbidden_parameter",
+        name,
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"role": "user", "content": "hi"}, False),
+        ({"role": "assistant", "content": None, "tool_calls": []}, False),
+        ({"role": "user", "content": [{"type": "text", "text": "hi"}]}, False),
+        ({"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}, False),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}, True),
+        ({"role": "user", "content": [{"type": "new_kind"}]}, True),
+        ({"role": "user", "content": ["text"]}, True),
+        ({"role": "assistant", "audio": {"id": "a"}}, True),
+    ],
+    ids=str,
+)
+def test_what_no_length_bounds(message: dict[str, object], *, expected: bool) -> None:
+    """
+    Anything but text is opaque, and so is a kind of content that is not known.
+    """
+    assert chat.parse({"messages": [message]}).has_opaque_input is expected
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"search_parameters": {"mode": "on"}}, "search_parameters"),
+        ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
+        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"tools": [{"type": "function"}, {"type": "custom"}]}, None),
+        ({"web_search_options": None}, None),
+    ],
+    ids=str,
+)
+def test_what_is_bought_without_a_bound(more: dict[str, object], expected: str | None) -> None:
+    """
+    Searches and predictions have no bound; plain tools have.
+    """
+    assert chat.parse(body(**more)).unbounded_member == expected
+
+
+def test_unbounded_is_refused_in_words() -> None:
+    """
+    What cannot be bounded is a 400 that names the member; everything else passes.
+    """
+    chat.refuse_unbounded(chat.parse(body()))
+
+    with pytest.raises(RefusedError, match="web_search_options") as refused:
+        chat.refuse_unbounded(chat.parse(body(web_search_options={})))
+
+    assert refused.value.refusal.code == "cannot_be_bounded"
+
+
+def test_usage_of_an_answer() -> None:
+    """
+    Usage and the service tier that was served are read; without usage there is none.
+    """
+    answer = {"usage": {"prompt_tokens": 3, "completion_tokens": 2}, "service_tier": "flex"}
+
+    usage = chat.usage_of(answer, reasoning_in_output=True)
+
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.service_tier) == (3, 2, "flex")
+    assert chat.usage_of({"usage": None}, reasoning_in_output=True) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'{"choices":[{"delta":{"content":"abc"}}]}', 3),
+        (b'{"choices":[{"delta":{"content": "a\\"b"}},{"delta":{"content":"c"}}]}', 5),
+        (b'{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}}', 2),
+        (b'{"delta":{"reasoning_content":"ab","content":null}}', 2),
+        (b"[DONE]", 0),
+    ],
+)
+def test_text_of_an_answer_is_counted(data: bytes, expected: int) -> None:
+    """
+    Content, reasoning, refusals and tool arguments count, as JSON writes them.
+    """
+    assert chat.output_bytes(data) == expected
+
+
+def test_text_of_a_request_is_counted() -> None:
+    """
+    UTF-8 bytes of texts in messages and tools count; an image's data does not.
+    """
+    request = {
+        "messages": [
+            {"content": "é"},
+            {"content": [{"type": "image_url", "image_url": {"url": "data:" + "A" * 999}}]},
+        ],
+        "tools": [{"function": {"name": "f"}}],
+        "n": 1,
+    }
+
+    assert chat.input_bytes(request) == 2 + 1
+
+
+def test_counted_usage_in_openai_form() -> None:
+    """
+    Counts appear under OpenAI's names, with their sum.
+    """
+    usage = chat.usage_of(
+        {"usage": {"prompt_tokens": 3, "completion_tokens": 2}}, reasoning_in_output=True
+    )
+
+    assert usage is not None
+    assert chat.to_wire(usage) == {
+        "prompt_tokens": 3,
+        "completion_tokens": 2,
+        "total_tokens": 5,
+    }
+
+
+@pytest.mark.parametrize(("levels", "expected"), [(200, False), (201, True), (5000, True)])
+def test_nesting_is_bounded(levels: int, *, expected: bool) -> None:
+    """
+    200 levels of arrays and objects pass, 201 do not; the check does not recurse itself.
+    """
+    value: object = "x"
+    for level in range(levels):
+        value = [value] if level % 2 else {"a": value}
+
+    assert members.is_nested_too_deeply(value) is expected
