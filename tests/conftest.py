@@ -3,6 +3,9 @@ Fixtures for all tests.
 """
 
 import pytest
+from fixtures.redis_server import _redis_server, _redis_url
+
+__all__ = ["_redis_server", "_redis_url"]
 
 
 @pytest.fixture(scope="session")

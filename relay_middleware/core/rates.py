@@ -14,7 +14,7 @@ class RateStatus:
         limit: The rate as configured, such as `20/minute`.
         limit_requests: Requests per window.
         remaining_requests: Requests left in it.
-        reset_after_s: Seconds until the window is whole again.
+        reset_after_s: Seconds until one more of them is left.
     """
 
     limit: str

@@ -76,7 +76,7 @@ def test_cents_are_converted_exactly() -> None:
     """
     A cent is ten million nano-dollars, and seven decimals of a cent are whole ones.
     """
-    assert cents_to_nano_usd(Decimal("50")) == 500_000_000
+    assert cents_to_nano_usd(Decimal(50)) == 500_000_000
     assert cents_to_nano_usd(Decimal("0.0000001")) == 1
 
 

@@ -33,7 +33,7 @@ def test_margin_is_added_to_the_exact_cost() -> None:
     """
     margin = Margin(percent=Decimal(20), per_request_nano_usd=NanoUsd(2_500_000))
 
-    assert margin.charge_usd(Decimal("0.0000000001")) == Decimal("0.00250000000012")
+    assert margin.charge_usd(Decimal("0.0000000001")) == Decimal("0.00250000012")
 
 
 def test_no_margin_charges_the_cost() -> None:

@@ -1,0 +1,119 @@
+"""
+Request rates, counted by `limits`: sliding windows, in memory or in Redis.
+"""
+
+import time
+from collections.abc import Sequence
+from functools import cache
+from typing import Self
+from urllib.parse import quote
+
+from limits import RateLimitItem, parse
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.errors import StorageError
+from redis.asyncio import BlockingConnectionPool
+
+from relay_middleware.core.rates import RateStatus
+from relay_middleware.errors import StoreUnavailableError
+from relay_middleware.stores.connection import address_of, connection_pool
+
+
+class LimitsRateLimiter:
+    """
+    `RateLimiter` over `limits`' sliding window counter: a refused request is not counted.
+    """
+
+    def __init__(
+        self,
+        storage: MemoryStorage | RedisStorage,
+        *,
+        where: str,
+        pool: BlockingConnectionPool | None = None,
+    ) -> None:
+        """
+        Args:
+            where: Names the storage in messages.
+            pool: Closed with this.
+        """  # fmt: skip
+        self._counter = SlidingWindowCounterRateLimiter(storage)
+        self._where = where
+        self._pool = pool
+
+    @classmethod
+    def in_memory(cls) -> Self:
+        """Return one that counts in this process."""
+        return cls(MemoryStorage(wrap_exceptions=True), where="memory")
+
+    @classmethod
+    def in_redis(cls, redis_url: str) -> Self:
+        """
+        Return one that counts in Redis.
+
+        Through a pool of its own: `limits`' default one fails at 101 calls at once (measured).
+        """
+        pool = connection_pool(redis_url)
+        storage = RedisStorage(
+            "async+redis://",
+            wrap_exceptions=True,
+            implementation="redispy",
+            key_prefix="relay:rates",
+            # Typed too narrowly by `limits`, whose documentation passes a pool here.
+            connection_pool=pool,  # type: ignore[arg-type]
+        )
+        return cls(storage, where=f"Redis at {address_of(redis_url)}", pool=pool)
+
+    async def hit(self, subject: str, rate_limits: Sequence[str]) -> RateStatus | None:
+        """
+        Count one request against *rate_limits*, in their order.
+
+        Returns:
+            None if all of them admit it; else the first that refuses, which, like those after it,
+            has not counted the request.
+        """
+        name = _name(subject)
+        try:
+            for limit in rate_limits:
+                if not await self._counter.hit(_item(limit), name):
+                    return await self._status(name, limit)
+        except StorageError as error:
+            raise self._unavailable() from error
+        return None
+
+    async def status(self, subject: str, rate_limits: Sequence[str]) -> tuple[RateStatus, ...]:
+        """Report each of *rate_limits* without counting."""
+        name = _name(subject)
+        try:
+            return tuple([await self._status(name, limit) for limit in rate_limits])
+        except StorageError as error:
+            raise self._unavailable() from error
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._pool is not None:
+            await self._pool.aclose()
+
+    async def _status(self, name: str, limit: str) -> RateStatus:
+        item = _item(limit)
+        stats = await self._counter.get_window_stats(item, name)
+        return RateStatus(
+            limit=limit,
+            limit_requests=item.amount,
+            remaining_requests=stats.remaining,
+            # `limits` reads the wall clock itself, so the difference is taken to the same one.
+            reset_after_s=max(0.0, stats.reset_time - time.time()),
+        )
+
+    def _unavailable(self) -> StoreUnavailableError:
+        return StoreUnavailableError(f"request rates cannot be counted: {self._where} failed")
+
+
+def _name(subject: str) -> str:
+    # `limits` joins names with a slash, which a customer id may hold.
+    return quote(subject, safe="")
+
+
+@cache
+def _item(limit: str) -> RateLimitItem:
+    """The set of limits is the configuration's, so the cache does not grow."""
+    return parse(limit)
