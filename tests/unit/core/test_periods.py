@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from relay_middleware.core.periods import Period, window_of, windows_of
 
 INSTANTS = st.datetimes(
-    min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)
-)  # fmt: skip
+    # The strategy wants its bounds naive, and gives them the zone.
+    min_value=datetime(2000, 1, 1),  # noqa: DTZ001
+    max_value=datetime(2100, 1, 1),  # noqa: DTZ001
+    timezones=st.just(UTC),
+)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,178 @@
+"""
+The server around the application: its socket, its workers, and how they end.
+"""
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+import uvloop
+from starlette.types import ASGIApp
+from uvicorn.supervisors import Multiprocess
+
+from proxy_app.app import CONFIG_VARIABLE, create_app, create_worker_app
+from proxy_app.observability import configure_logging
+from relay_middleware.config import Config, load_config
+from relay_middleware.errors import ConfigurationError
+from relay_middleware.relay import Relay
+
+BACKLOG = 2048
+"""Connections that wait to be accepted; uvicorn's own number."""
+
+GRACE_S = 60
+"""How long answers under way may take after SIGTERM, before they are cut off; the relay then still
+drains what it has to write. Kubernetes kills after 30 s unless told otherwise."""
+
+KEEP_ALIVE_S = 75
+"""Longer than load balancers keep a connection idle (60 s is common), so that they close it first
+and never send into one that is just being closed."""
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """
+    Return a socket that listens on *host* and *port*; 0 is any free port.
+
+    Raises:
+        ConfigurationError: The address is taken, or not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        # From here on connections wait for the workers instead of being refused.
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise cannot_listen(host, port, error) from None
+    return listener
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> ConfigurationError:
+    """Return what to raise when the address is taken, or not this machine's."""
+    number = error.errno or 0
+    reason = os.strerror(number) if number in errno.errorcode else error.strerror
+    return ConfigurationError(
+        f"cannot listen on {host}:{port}: {reason}; choose another with --host and --port"
+    )
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return where *listener* can be reached, as the beginning of a URL."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(
+    path: Path, host: str, port: int, *, workers: int, when_ready: Callable[[str], None]
+) -> None:
+    """
+    Serve the configuration at *path*, until SIGTERM or Ctrl-C; then drain.
+
+    Args:
+        workers: Processes; more than one needs Redis.
+        when_ready: Called with the server's address once requests are taken.
+
+    Raises:
+        RelayError: The configuration is wrong, or a store cannot be opened.
+    """
+    config = load_config(path)
+    if workers > 1 and config.redis_url is None:
+        raise ConfigurationError(
+            f"the embedded store belongs to one process, and --workers is {workers}: set redis_url "
+            "in the configuration, or serve with one worker"
+        )
+    configure_logging(is_readable=False)
+    listener = listen(host, port)
+    if workers == 1:
+        serve_here(config, listener, when_ready)
+        return
+    asyncio.run(_try_out(config))
+    # For the workers, which begin as new processes.
+    os.environ[CONFIG_VARIABLE] = str(path)
+    factory = f"{create_worker_app.__module__}:{create_worker_app.__name__}"
+    listener.set_inheritable(True)
+    when_ready(address_of(listener))
+    with _ending_cleanly():
+        Multiprocess(_settings(factory, workers=workers), [listener]).run()
+
+
+def serve_here(config: Config, listener: socket.socket, when_ready: Callable[[str], None]) -> None:
+    """
+    Serve *config* in this process, until SIGTERM or Ctrl-C; then drain.
+
+    Raises:
+        RelayError: A store cannot be opened.
+    """
+    relay = Relay.from_config(config)
+
+    async def run() -> None:
+        # Here rather than by the lifespan, which could only say that it failed.
+        await relay.start()
+        when_ready(address_of(listener))
+        with _ending_cleanly():
+            await uvicorn.Server(_settings(create_app(relay, config))).serve([listener])
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+
+
+async def _try_out(config: Config) -> None:
+    """
+    Open and close a relay: what is wrong is told once, before workers fail of it again and again,
+    and the database has its tables before they all want to make them.
+    """
+    relay = Relay.from_config(config)
+    await relay.start()
+    await relay.aclose()
+
+
+def _settings(app: ASGIApp | str, *, workers: int = 1) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        factory=isinstance(app, str),
+        workers=workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        interface="asgi3",
+        lifespan="on",
+        # Ours: see observability.py. Each request has its one line already.
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # The client's address is used for nothing, so no header needs to be believed.
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+
+
+async def until_told_to_end() -> None:
+    """Wait for SIGTERM or Ctrl-C."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in _ENDING:
+        loop.add_signal_handler(number, told.set)
+    await told.wait()
+
+
+@contextmanager
+def _ending_cleanly() -> Iterator[None]:
+    # uvicorn drains on a signal and then raises it again, for whoever had a handler before: without
+    # one, the process would end as killed although everything was written.
+    handlers = {number: signal.signal(number, lambda *_: None) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

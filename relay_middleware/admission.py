@@ -1,0 +1,312 @@
+"""
+Admission: everything that is decided before a provider is called.
+
+The order is part of the contract (DESIGN 5.3): the money first, then the request rates, shortest
+window first. A refusal by a rate gives the hold back, so a refused call holds no money, and has
+used up nothing of the window that refused it or of a longer one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from relay_middleware.core import refusals
+from relay_middleware.core.attribution import Headers, attribute, named_customer, presented_secret
+from relay_middleware.core.bounds import InputBound, input_bound, input_bound_tokens
+from relay_middleware.core.charging import (
+    Candidate,
+    Demand,
+    hold_amount,
+    refuse_money,
+    spend_remaining,
+)
+from relay_middleware.core.deployments import Deployment
+from relay_middleware.core.endpoints import chat
+from relay_middleware.core.endpoints.chat import ChatCall
+from relay_middleware.core.holds import Account, Hold, NotReserved
+from relay_middleware.core.identifiers import CustomerId, HoldId
+from relay_middleware.core.keys import ApiKey, KeyRight, hash_key
+from relay_middleware.core.money import NanoUsd
+from relay_middleware.core.periods import Period, windows_of
+from relay_middleware.core.pricing import ModelPrice
+from relay_middleware.core.records import CustomerCreated
+from relay_middleware.core.refusals import RefusedError
+from relay_middleware.core.tiers import (
+    Customer,
+    CustomerStatus,
+    Tier,
+    output_cap,
+    spend_limits_of,
+)
+from relay_middleware.errors import StoreUnavailableError
+from relay_middleware.services import Services
+
+HOLD_TTL_S = 900.0
+"""Seconds until a sweep may expire a hold: longer than any call under the default time-outs."""
+
+NEW_CUSTOMERS = "600/minute"
+"""How many customers one key may bring into being."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """
+    A request that may be sent to a provider; its hold is open.
+
+    Attributes:
+        model: Name that was asked for, or the tier's default.
+        output_cap_tokens: To be written into the forwarded request, or None.
+        is_cap_lowered: Whether the client had asked for more.
+        reserved_at: Instant that decides the periods.
+        remaining_nano_usd: Smallest remainder of the limits, this hold taken off; None: no limit.
+    """
+
+    hold: Hold
+    key: ApiKey
+    customer: Customer
+    tier: Tier
+    model: str
+    call: ChatCall
+    output_cap_tokens: int | None
+    is_cap_lowered: bool
+    is_bound_exact: bool
+    reserved_at: datetime
+    remaining_nano_usd: NanoUsd | None
+
+
+class Admission:
+    """Decides whether a request may cost money, and sets it aside."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def authenticate(self, headers: Headers) -> ApiKey:
+        """
+        Return the key in force that *headers* present.
+
+        Raises:
+            RefusedError: 401, there is none; 403, it is for management.
+        """
+        key = await self._services.directory.api_key(hash_key(presented_secret(headers)))
+        if key is None:
+            raise RefusedError(refusals.invalid_api_key(is_missing=False))
+        if key.right is KeyRight.MANAGEMENT:
+            raise RefusedError(refusals.customer_forbidden(None))
+        return key
+
+    def customer_id(self, key: ApiKey, headers: Headers, body_user: object) -> CustomerId:
+        """
+        Decide which customer the request is for.
+
+        Raises:
+            RefusedError: As `attribution.attribute`.
+        """
+        rules = self._services.customer_rules
+        return attribute(
+            key,
+            in_header=named_customer(headers, rules.headers),
+            body_user=body_user if rules.body_user else None,
+            header_name=rules.headers[0],
+        )
+
+    async def customer(self, key: ApiKey, customer_id: CustomerId) -> tuple[Customer, Tier]:
+        """
+        Return the customer, created if the configuration says so, and its tier.
+
+        Raises:
+            RefusedError: 403, unknown or blocked; 429, too many new ones; 500, of no known tier.
+        """
+        customer = await self._services.directory.customer(customer_id)
+        if customer is None:
+            customer = await self._create(key, customer_id)
+        if customer.status is CustomerStatus.BLOCKED:
+            raise RefusedError(refusals.customer_blocked(customer_id))
+        tier = self._services.tiers.get(customer.tier)
+        if tier is None:
+            raise RefusedError(refusals.tier_not_configured(customer.tier))
+        return customer, tier
+
+    async def _create(self, key: ApiKey, customer_id: CustomerId) -> Customer:
+        services = self._services
+        rules = services.customer_rules
+        # A key bound to a customer makes that customer known, whatever the rule for names is.
+        is_wanted = rules.creates_unknown or key.customer_id is not None
+        if rules.default_tier is None or not is_wanted:
+            raise RefusedError(refusals.unknown_customer(customer_id))
+        refusing = await services.rates.hit(f"key:{key.api_key_id}", (NEW_CUSTOMERS,))
+        if refusing is not None:
+            raise RefusedError(refusals.too_many_new_customers(refusing.reset_after_s))
+        customer = Customer(customer_id=customer_id, tier=rules.default_tier, is_new=True)
+        services.directory.remember(customer)
+        services.journal.put(
+            CustomerCreated(
+                customer_id=customer_id, tier=customer.tier, created_at=services.clock.now()
+            )
+        )
+        return customer
+
+    async def admit(
+        self,
+        request_id: str,
+        key: ApiKey,
+        customer_id: CustomerId,
+        call: ChatCall,
+        *,
+        body_bytes: int,
+    ) -> Admitted:
+        """
+        Check *call* against everything that applies to its customer, and open its hold.
+
+        Raises:
+            RefusedError: It may not be sent. No hold is left.
+            StoreUnavailableError: Limits cannot be checked.
+        """
+        customer, tier = await self.customer(key, customer_id)
+        model = self._model(call, tier)
+        limits = spend_limits_of(customer, tier)
+        demand = self._demand(call, model, tier, is_limited=bool(limits), body_bytes=body_bytes)
+        cap = output_cap(tier, asked=call.asked_output_tokens, is_limited=bool(limits))
+        reserved_at = self._services.clock.now()
+        hold = Hold(
+            hold_id=HoldId(request_id),
+            customer_id=customer_id,
+            amount_nano_usd=hold_amount(demand, cap),
+            accounts=_accounts(limits, reserved_at),
+            ttl_s=HOLD_TTL_S,
+        )
+        remaining = await self._reserve(hold, demand, cap or 0)
+        await self._count(hold, tier)
+        return Admitted(
+            hold=hold,
+            key=key,
+            customer=customer,
+            tier=tier,
+            model=model,
+            call=call,
+            output_cap_tokens=cap,
+            is_cap_lowered=_is_lowered(call.asked_output_tokens, cap),
+            is_bound_exact=demand.is_exact,
+            reserved_at=reserved_at,
+            remaining_nano_usd=remaining,
+        )
+
+    def _model(self, call: ChatCall, tier: Tier) -> str:
+        model = call.model or tier.default_model
+        if model is None:
+            raise RefusedError(
+                refusals.invalid_request(
+                    "model is missing, and the customer's tier has no default.",
+                    param="model",
+                    code="missing_required_parameter",
+                )
+            )
+        if model not in self._services.models:
+            raise RefusedError(refusals.model_not_found(model))
+        if not tier.allows(model):
+            raise RefusedError(refusals.model_not_allowed(model, tier.name))
+        return model
+
+    def _demand(
+        self, call: ChatCall, model: str, tier: Tier, *, is_limited: bool, body_bytes: int
+    ) -> Demand:
+        deployments = self._services.upstream.reachable(model)
+        if is_limited:
+            candidates = _candidates(call, model, deployments, body_bytes=body_bytes)
+        else:
+            candidates = _metered_candidates(call, deployments, body_bytes=body_bytes)
+        return Demand(
+            candidates=candidates,
+            choices=call.choices,
+            service_tier=call.service_tier,
+            margin=tier.margin,
+        )
+
+    async def _reserve(self, hold: Hold, demand: Demand, cap_tokens: int) -> NanoUsd | None:
+        try:
+            result = await self._services.spend.reserve(hold)
+        except StoreUnavailableError:
+            # It is unknown whether the hold was taken; giving back what is not there is harmless.
+            self._services.background.spawn(self._give_back(hold))
+            raise
+        if isinstance(result, NotReserved):
+            raise RefusedError(refuse_money(demand, hold, result, cap_tokens=cap_tokens))
+        return spend_remaining(hold, result)
+
+    async def _count(self, hold: Hold, tier: Tier) -> None:
+        if not tier.rate_limits:
+            return
+        try:
+            refusing = await self._services.rates.hit(
+                f"customer:{hold.customer_id}", tier.rate_limits
+            )
+        except BaseException:
+            # Whatever ends the request here, nobody else knows of the hold.
+            self._services.background.spawn(self._give_back(hold))
+            raise
+        if refusing is not None:
+            await self._give_back(hold)
+            raise RefusedError(refusals.rate_limit_exceeded(refusing.limit, refusing.reset_after_s))
+
+    async def _give_back(self, hold: Hold) -> None:
+        for pause_s in (0.1, 1.0, 10.0):
+            try:
+                await self._services.spend.release(hold, is_dispatched=False)
+            except StoreUnavailableError:
+                await self._services.sleep(pause_s)
+            else:
+                return
+
+
+def _candidates(
+    call: ChatCall, model: str, deployments: tuple[Deployment, ...], *, body_bytes: int
+) -> list[Candidate]:
+    """
+    Return the deployments with their bounds, for a customer with a spend limit.
+
+    Raises:
+        RefusedError: 400, the cost at one of them has no bound.
+    """
+    chat.refuse_unbounded(call)
+    candidates = []
+    for deployment in deployments:
+        if deployment.price is None:
+            raise RefusedError(refusals.model_not_priced(model))
+        opaque_tokens = deployment.price.max_input_tokens if call.has_opaque_input else None
+        if call.has_opaque_input and opaque_tokens is None:
+            what = "Input other than text, at a model whose context length is not known,"
+            raise RefusedError(refusals.cannot_be_bounded(what, "messages"))
+        bound = input_bound(body_bytes, call.messages, opaque_tokens=opaque_tokens)
+        if not deployment.is_reasoning_capped and deployment.price.max_output_tokens is None:
+            what = "A model that reasons beyond its output cap"
+            raise RefusedError(refusals.cannot_be_bounded(what, "model"))
+        candidates.append(_candidate(deployment, deployment.price, bound))
+    return candidates
+
+
+def _metered_candidates(
+    call: ChatCall, deployments: tuple[Deployment, ...], *, body_bytes: int
+) -> list[Candidate]:
+    """The same for a customer without a limit: what is known is held, nothing is refused."""
+    bound = InputBound(tokens=input_bound_tokens(body_bytes, call.messages), is_exact=False)
+    return [
+        _candidate(deployment, deployment.price, bound)
+        for deployment in deployments
+        if deployment.price is not None
+    ]
+
+
+def _candidate(deployment: Deployment, price: ModelPrice, bound: InputBound) -> Candidate:
+    return Candidate(
+        price=price, input_bound=bound, is_output_capped=deployment.is_reasoning_capped
+    )
+
+
+def _accounts(limits: Mapping[Period, NanoUsd], at: datetime) -> tuple[Account, ...]:
+    return tuple(
+        Account(window=window, limit_nano_usd=limits.get(window.period))
+        for window in windows_of(at)
+    )
+
+
+def _is_lowered(asked: int | None, cap: int | None) -> bool:
+    return asked is not None and cap is not None and cap < asked

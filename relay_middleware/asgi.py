@@ -1,0 +1,175 @@
+"""
+ASGI's side of a request: its body, its answer, and whether the client is still there.
+
+Source: ASGI specification, "HTTP & WebSocket message format", 2.5, read 2026-11-23.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from typing import Any
+
+import orjson
+
+from relay_middleware.core import refusals
+from relay_middleware.core.attribution import Headers
+from relay_middleware.core.endpoints import members
+from relay_middleware.core.refusals import RefusedError
+
+# ASGI's own shapes: a scope and a message are mappings of whatever a server puts there.
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+HeaderPairs = Sequence[tuple[bytes, bytes]]
+
+WRITE_TIMEOUT_S = 60.0
+"""Longest wait for a client to take what was sent; past it the client counts as gone."""
+
+
+class ClientGoneError(Exception):
+    """The client hung up before its request was complete."""
+
+
+async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> bytes:
+    """
+    Return the whole request body.
+
+    Raises:
+        RefusedError: 413, it is longer than *limit_bytes*; 415, it is compressed.
+        ClientGoneError: The client hung up first.
+    """
+    for encoding in headers.get(b"content-encoding", ()):
+        if encoding.strip().lower() not in {b"", b"identity"}:
+            raise RefusedError(refusals.unsupported_content_encoding(encoding.decode("latin-1")))
+    too_large = RefusedError(refusals.body_too_large(limit_bytes))
+    for length in headers.get(b"content-length", ()):
+        if length.isdigit() and int(length) > limit_bytes:
+            raise too_large
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limit_bytes:
+            raise too_large
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+
+
+def decode_json(body: bytes) -> object:
+    """
+    Decode a request body.
+
+    Raises:
+        RefusedError: 400, it is no JSON, or nested deeper than it could be sent on.
+    """
+    try:
+        decoded = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        # The decoder's own words give the place, never more of the body than a character.
+        raise RefusedError(
+            refusals.invalid_request(f"The body is not valid JSON: {error}.", code="invalid_json")
+        ) from error
+    # Counting brackets is cheap, and nothing can be nested deeper than it has brackets.
+    brackets = body.count(b"[") + body.count(b"{")
+    if brackets > members.MAX_NESTING and members.is_nested_too_deeply(decoded):
+        raise RefusedError(
+            refusals.invalid_request(
+                f"The body is nested more than {members.MAX_NESTING} levels deep.",
+                code="nested_too_deeply",
+            )
+        )
+    return decoded
+
+
+class ClientWatch:
+    """
+    Notices when the client hangs up, once its request body was read.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._task: asyncio.Task[None] | None = None
+        self._callbacks: list[Callable[[], None]] = []
+        self.is_gone = False
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._task = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.mark_gone()
+
+    def mark_gone(self) -> None:
+        """Take the client for gone: it hung up, or whoever served it was cancelled."""
+        if self.is_gone:
+            return
+        self.is_gone = True
+        for callback in self._callbacks:
+            callback()
+
+    def when_gone(self, callback: Callable[[], None]) -> None:
+        """Call *callback* once when the client goes; at once if it has gone."""
+        if self.is_gone:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self._callbacks.clear()
+        if self._task is not None:
+            self._task.cancel()
+
+
+class Responder:
+    """
+    Sends one response; does nothing any more once the client has gone.
+
+    Attributes:
+        status_code: What was sent, or None before that.
+    """
+
+    def __init__(self, send: Send, watch: ClientWatch) -> None:
+        self._send = send
+        self._watch = watch
+        self.status_code: int | None = None
+
+    async def start(self, status_code: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Send status and headers."""
+        self.status_code = status_code
+        await self._deliver(
+            {"type": "http.response.start", "status": status_code, "headers": list(headers)}
+        )
+
+    async def write(self, body: bytes, *, is_last: bool = False) -> None:
+        """Send a part of the body."""
+        await self._deliver({"type": "http.response.body", "body": body, "more_body": not is_last})
+
+    async def send_json(self, status_code: int, headers: HeaderPairs, body: bytes) -> None:
+        """Send a whole response whose body is JSON."""
+        described = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        await self.start(status_code, [*described, *headers])
+        await self.write(body, is_last=True)
+
+    async def _deliver(self, message: Message) -> None:
+        if self._watch.is_gone:
+            return
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await self._send(message)
+        except (OSError, TimeoutError):
+            # ASGI lets a server raise OSError when the client has gone. The answer is charged
+            # all the same, so whoever produces it must go on.
+            self._watch.mark_gone()

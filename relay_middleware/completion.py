@@ -1,0 +1,304 @@
+"""
+A chat completion, from an open hold to an annotated answer.
+
+Rules for editors. It runs in a task that the client's leaving does not cancel: the provider's
+answer is read and settled whatever becomes of the client. Once a hold is open every path ends it
+through `Settlement`; the `finally` of `run` is the net under all of them.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+import orjson
+
+from relay_middleware.admission import Admitted
+from relay_middleware.asgi import ClientWatch, HeaderPairs, Responder
+from relay_middleware.core import annotation, refusals
+from relay_middleware.core.annotation import Receipt
+from relay_middleware.core.charging import Bill
+from relay_middleware.core.deployments import Deployment
+from relay_middleware.core.endpoints import chat
+from relay_middleware.core.keys import KeyRight
+from relay_middleware.core.money import NanoUsd
+from relay_middleware.core.rates import RateStatus
+from relay_middleware.core.records import Attempt
+from relay_middleware.core.refusals import Refusal, RefusedError
+from relay_middleware.core.sse import EventStreamDecoder, EventTooLongError
+from relay_middleware.core.streams import StreamAnnotator
+from relay_middleware.core.usage import Usage, UsageSource, counted_usage
+from relay_middleware.errors import (
+    NoDeploymentError,
+    StoreUnavailableError,
+    StreamBrokenError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
+from relay_middleware.ports import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
+from relay_middleware.request_line import RequestLine
+from relay_middleware.services import Services
+from relay_middleware.settlement import Consumption, Settlement
+
+STREAM_HEADERS: HeaderPairs = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    # nginx would collect the events otherwise.
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class Completion:
+    """Sends one admitted request upstream and answers its client."""
+
+    def __init__(
+        self,
+        services: Services,
+        admitted: Admitted,
+        *,
+        responder: Responder,
+        watch: ClientWatch,
+        line: RequestLine,
+    ) -> None:
+        self._services = services
+        self._admitted = admitted
+        self._responder = responder
+        self._watch = watch
+        self._line = line
+        self._settlement = Settlement(services, admitted, endpoint=chat.PATH)
+        self._tried: list[Deployment] = []
+        self._attempts: tuple[Attempt, ...] = ()
+        self._annotator: StreamAnnotator | None = None
+        self._rates: asyncio.Task[tuple[RateStatus, ...]] | None = None
+
+    async def run(self) -> None:
+        """
+        Answer the client, and end the hold.
+
+        Raises:
+            RefusedError: No provider gave an answer, or one refused the request as wrong.
+        """
+        try:
+            async with asyncio.timeout(None) as limit:
+                with self._draining(limit):
+                    await self._answer()
+        except TimeoutError:
+            # The client has gone, and so has the time in which its answer is read all the same.
+            self._line.is_client_gone = True
+        finally:
+            if self._rates is not None:
+                self._rates.cancel()
+            if not self._settlement.is_ended:
+                await self._settle_unfinished()
+
+    @contextlib.contextmanager
+    def _draining(self, limit: asyncio.Timeout) -> Iterator[None]:
+        """Limit the work from the moment that the client goes (DESIGN 5.13)."""
+        drains = self._services.drains
+        seconds = 0.0
+
+        def begin() -> None:
+            nonlocal seconds
+            seconds = drains.enter()
+            limit.reschedule(asyncio.get_running_loop().time() + seconds)
+
+        self._watch.when_gone(begin)
+        try:
+            yield
+        finally:
+            if seconds:
+                drains.leave()
+
+    async def _answer(self) -> None:
+        if self._watch.is_gone:
+            return
+        if self._admitted.tier.rate_limits:
+            self._rates = asyncio.create_task(self._rate_status())
+        try:
+            answer = await self._services.upstream.send(self._call())
+        except UpstreamError as error:
+            raise await self._unanswered(_refusal_of(error), error.attempts) from error
+        self._attempts = answer.attempts
+        self._line.tried(answer.attempts)
+        match answer:
+            case WholeAnswer():
+                await self._send_whole(answer)
+            case StreamAnswer():
+                await self._send_stream(answer)
+            case RefusedAnswer(status_code=status_code, message=message):
+                refusal = refusals.provider_refused(
+                    status_code, message, code=answer.code, param=answer.param
+                )
+                raise await self._unanswered(refusal, answer.attempts)
+
+    def _call(self) -> UpstreamCall:
+        return UpstreamCall(
+            path=chat.PATH,
+            model=self._admitted.model,
+            body=self._admitted.call.body,
+            is_stream=self._admitted.call.is_stream,
+            output_cap_tokens=self._admitted.output_cap_tokens,
+            on_attempt=self._tried.append,
+        )
+
+    async def _unanswered(self, refusal: Refusal, attempts: tuple[Attempt, ...]) -> RefusedError:
+        """End the hold for nothing, and return what to tell the client."""
+        self._line.tried(attempts)
+        await self._settlement.release(attempts=attempts, status_code=refusal.status_code)
+        return RefusedError(refusal)
+
+    async def _send_whole(self, answer: WholeAnswer) -> None:
+        deployment = answer.deployment
+        usage = chat.usage_of(answer.members, reasoning_in_output=deployment.reasoning_in_output)
+        shown = answer.members.get("usage")
+        source = UsageSource.PROVIDER
+        if usage is None or not isinstance(shown, Mapping):
+            usage, source = self._counted(chat.output_bytes(answer.body)), UsageSource.COUNTED
+            shown = chat.to_wire(usage)
+        receipt = await self._settle(deployment, usage, source)
+        body = annotation.annotated(
+            answer.body,
+            answer.members,
+            usage=shown,
+            added=annotation.to_members(receipt),
+            encode=orjson.dumps,
+        )
+        headers = [*annotation.to_headers(receipt), *await self._limit_headers()]
+        await self._responder.send_json(200, headers, body)
+
+    async def _send_stream(self, answer: StreamAnswer) -> None:
+        deployment = answer.deployment
+        self._annotator = annotator = StreamAnnotator(
+            wants_usage_chunk=self._admitted.call.wants_usage_chunk,
+            usage_of=partial(chat.usage_of, reasoning_in_output=deployment.reasoning_in_output),
+            output_bytes=chat.output_bytes,
+            decode_json=orjson.loads,
+            encode_json=orjson.dumps,
+        )
+        await self._responder.start(200, await self._stream_headers(deployment))
+        is_broken = await self._pump(answer, annotator)
+        usage, source = self._streamed_usage(annotator)
+        receipt = await self._settle(deployment, usage, source)
+        error = refusals.upstream_interrupted().envelope() if is_broken else None
+        last = annotator.finish(
+            usage=annotator.usage_object or chat.to_wire(usage),
+            added=annotation.to_members(receipt),
+            error=error,
+        )
+        await self._responder.write(last, is_last=True)
+
+    async def _pump(self, answer: StreamAnswer, annotator: StreamAnnotator) -> bool:
+        """Pass the stream on to its end; return whether it broke off."""
+        decoder = EventStreamDecoder()
+        async with contextlib.aclosing(answer.chunks) as chunks:
+            try:
+                async for chunk in chunks:
+                    passed = annotator.feed(decoder.feed(chunk))
+                    if passed:
+                        await self._responder.write(passed)
+                    if annotator.is_ended:
+                        break
+                else:
+                    await self._responder.write(annotator.feed(decoder.rest()))
+            except (StreamBrokenError, EventTooLongError):
+                return True
+        return annotator.is_broken or not (annotator.is_ended or annotator.is_finished)
+
+    def _streamed_usage(self, annotator: StreamAnnotator) -> tuple[Usage, UsageSource]:
+        if annotator.usage is not None:
+            return annotator.usage, UsageSource.PROVIDER
+        return self._counted(annotator.output_bytes), UsageSource.COUNTED
+
+    def _counted(self, output_bytes: int) -> Usage:
+        return counted_usage(
+            input_bytes=chat.input_bytes(self._admitted.call.body), output_bytes=output_bytes
+        )
+
+    async def _settle_unfinished(self) -> None:
+        """End the hold of an answer that was given up: for what had come of it."""
+        if not self._tried:
+            await self._settlement.release(attempts=(), status_code=self._status_code())
+            return
+        if self._annotator is not None:
+            usage, source = self._streamed_usage(self._annotator)
+        else:
+            usage, source = self._counted(0), UsageSource.COUNTED
+        await self._settle(self._tried[-1], usage, source)
+
+    def _status_code(self) -> int:
+        return self._responder.status_code or 499
+
+    async def _settle(self, deployment: Deployment, usage: Usage, source: UsageSource) -> Receipt:
+        consumption = Consumption(usage=usage, source=source, deployment=deployment)
+        billed, remaining = await self._settlement.settle(
+            consumption,
+            attempts=self._attempts,
+            status_code=self._status_code() if self._watch.is_gone else 200,
+        )
+        self._line.charged(usage, source.value, billed)
+        return self._receipt(deployment, usage, source, billed, remaining)
+
+    def _receipt(
+        self,
+        deployment: Deployment,
+        usage: Usage,
+        source: UsageSource,
+        billed: Bill,
+        remaining: NanoUsd | None,
+    ) -> Receipt:
+        admitted = self._admitted
+        # A customer's own key must not read what the operator earns on it.
+        may_see_cost = admitted.key.right is KeyRight.NAME_CUSTOMERS
+        return Receipt(
+            request_id=admitted.hold.hold_id,
+            customer_id=admitted.hold.customer_id,
+            tier=admitted.tier.name,
+            model=admitted.model,
+            provider=deployment.provider,
+            deployment_model=deployment.deployment_model,
+            attempts=len(self._attempts),
+            usage=usage,
+            usage_source=source,
+            charge_nano_usd=billed.charge_nano_usd,
+            provider_cost_nano_usd=billed.cost_nano_usd if may_see_cost else None,
+            spend_remaining_nano_usd=remaining,
+            is_priced=deployment.price is not None,
+        )
+
+    async def _stream_headers(self, deployment: Deployment) -> HeaderPairs:
+        admitted = self._admitted
+        return [
+            *STREAM_HEADERS,
+            *annotation.opening_headers(
+                admitted.hold.hold_id, admitted.hold.customer_id, admitted.model
+            ),
+            *annotation.route_headers(deployment.provider, len(self._attempts)),
+            *annotation.remaining_headers(admitted.remaining_nano_usd),
+            *await self._limit_headers(),
+        ]
+
+    async def _limit_headers(self) -> HeaderPairs:
+        """Headers of the limits: request rates, and the output cap where it was lowered."""
+        headers: list[tuple[bytes, bytes]] = []
+        if self._admitted.is_cap_lowered:
+            headers.append((b"x-relay-output-cap", b"%d" % (self._admitted.output_cap_tokens or 0)))
+        if self._rates is not None:
+            headers.extend(annotation.rate_headers(await self._rates))
+        return headers
+
+    async def _rate_status(self) -> tuple[RateStatus, ...]:
+        customer_id = self._admitted.hold.customer_id
+        try:
+            return await self._services.rates.status(
+                f"customer:{customer_id}", self._admitted.tier.rate_limits
+            )
+        except StoreUnavailableError:
+            return ()  # these headers are a courtesy; the answer is worth more
+
+
+def _refusal_of(error: UpstreamError) -> Refusal:
+    if isinstance(error, NoDeploymentError):
+        return refusals.no_deployment_available(error.retry_after_s)
+    if isinstance(error, UpstreamTimeoutError):
+        return refusals.upstream_timeout()
+    return refusals.upstream_error()

@@ -1,0 +1,144 @@
+"""
+Composition: which concrete parts a configuration asks for. The one place that names them.
+"""
+
+import asyncio
+import secrets
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from relay_middleware.config import Config
+from relay_middleware.config.values import UnknownCustomer
+from relay_middleware.core.records import LedgerRecord, RequestEnded
+from relay_middleware.ledger.database import Database
+from relay_middleware.ledger.directory import SqlDirectory
+from relay_middleware.ledger.journal import QueueJournal
+from relay_middleware.ledger.sql import SqlLedger
+from relay_middleware.ports import SpendStore
+from relay_middleware.services import Background, CustomerRules, Drains, Services
+from relay_middleware.stores.connection import RedisScripts
+from relay_middleware.stores.local import LocalSpendStore
+from relay_middleware.stores.rate_limits import LimitsRateLimiter
+from relay_middleware.stores.redis import RedisSpendStore
+from relay_middleware.upstream.deploying import to_deployments
+from relay_middleware.upstream.prices import load_price_table
+from relay_middleware.upstream.router import LiteLlmUpstream
+from relay_middleware.upstream.wire import Wire
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Return the aware instant, in UTC."""
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """
+    What a relay is made of, by concrete class, in the order in which it is opened.
+
+    Attributes:
+        warnings: What the operator should know of the configuration.
+        is_hydrated: Whether the store forgets at each start and must be told what SQL has.
+    """
+
+    services: Services
+    database: Database
+    ledger: SqlLedger
+    spend: SpendStore
+    rates: LimitsRateLimiter
+    directory: SqlDirectory
+    journal: QueueJournal
+    upstream: LiteLlmUpstream
+    warnings: tuple[str, ...]
+    is_hydrated: bool
+
+
+def compose(config: Config) -> Parts:
+    """
+    Make every part that *config* asks for, without I/O but for reading the price table.
+
+    Raises:
+        ConfigurationError: A provider is not supported, or a price is incomplete.
+    """
+    clock = SystemClock()
+    deployments, warnings = to_deployments(config.model_list, load_price_table())
+    upstream = LiteLlmUpstream(
+        deployments,
+        fallbacks=config.router_settings.fallbacks,
+        wire=Wire(clock=clock),
+        clock=clock,
+        allowed_fails=config.router_settings.allowed_fails,
+        cooldown_time_s=config.router_settings.cooldown_time,
+    )
+    spend: SpendStore
+    if config.redis_url is None:
+        spend = LocalSpendStore(state_dir=config.state_dir, clock=clock)
+        rates = LimitsRateLimiter.in_memory()
+    else:
+        spend = RedisSpendStore(RedisScripts(config.redis_url))
+        rates = LimitsRateLimiter.in_redis(config.redis_url)
+    database = Database(config.database_url)
+    ledger = SqlLedger(database)
+    directory = SqlDirectory(database)
+
+    async def acknowledge(records: Sequence[LedgerRecord]) -> None:
+        await spend.acknowledge(
+            [(item.customer_id, item.hold_id) for item in records if isinstance(item, RequestEnded)]
+        )
+
+    journal = QueueJournal(ledger, on_appended=acknowledge)
+    services = Services(
+        directory=directory,
+        spend=spend,
+        rates=rates,
+        upstream=upstream,
+        journal=journal,
+        clock=clock,
+        tiers=config.tiers,
+        models=tuple(dict.fromkeys(entry.model_name for entry in config.model_list)),
+        customer_rules=_customer_rules(config),
+        max_body_bytes=config.max_body_bytes,
+        background=Background(),
+        drains=Drains(),
+        new_request_id=new_request_id,
+        sleep=asyncio.sleep,
+    )
+    return Parts(
+        services=services,
+        database=database,
+        ledger=ledger,
+        spend=spend,
+        rates=rates,
+        directory=directory,
+        journal=journal,
+        upstream=upstream,
+        warnings=warnings,
+        is_hydrated=config.redis_url is None,
+    )
+
+
+def _customer_rules(config: Config) -> CustomerRules:
+    return CustomerRules(
+        headers=tuple(name.lower() for name in config.customers.headers),
+        body_user=config.customers.body_user,
+        creates_unknown=config.customers.unknown is UnknownCustomer.CREATE,
+        default_tier=config.customers.default_tier,
+    )
+
+
+def new_request_id() -> str:
+    """
+    Return a UUID of version 7: unguessable, and ascending in time, which keeps SQL's index small.
+
+    Source: RFC 9562, section 5.7.
+    """
+    unix_ms = time.time_ns() // 1_000_000
+    random = secrets.randbits(74)
+    high, low = random >> 62, random & (2**62 - 1)
+    return str(uuid.UUID(int=unix_ms << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low))

@@ -1,0 +1,120 @@
+"""
+What an operator configured: frozen, complete, checked. Field names are the file's keys.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+
+from relay_middleware.core.deployments import Timeouts
+from relay_middleware.core.tiers import Tier
+
+RatesUsd = Mapping[str, Decimal]
+"""US dollars per token, by field of `core.pricing.Rates` (`input_usd`, `cached_input_usd`, ...);
+what is absent is as in the bundled table."""
+
+
+class UnknownCustomer(Enum):
+    """What happens when a request names a customer for the first time."""
+
+    CREATE = "create"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LitellmParams:
+    """
+    Where one deployment is, in LiteLLM's words.
+
+    Attributes:
+        model: Provider and name there, `openai/gpt-4o-mini`.
+        api_key: Credential; not printed.
+        weight: Share among the alternatives, or None.
+        order: Preference among the alternatives, lowest first, or None.
+        rates_usd: The entry's own, over those of the file's section `prices`.
+    """
+
+    model: str
+    api_key: str | None = field(repr=False)
+    api_base: str | None
+    weight: float | None
+    order: int | None
+    rates_usd: RatesUsd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry:
+    """
+    One entry of `model_list`.
+
+    Attributes:
+        model_name: What clients ask for; entries that share it are alternatives.
+        timeouts: The entry's own, over the file's.
+    """
+
+    model_name: str
+    litellm_params: LitellmParams
+    timeouts: Timeouts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterSettings:
+    """
+    How deployments are chosen and left out.
+
+    Attributes:
+        fallbacks: By model, the models that are tried when all of its deployments failed.
+        allowed_fails: Failures within a minute that leave a deployment in; one more leaves it out.
+        cooldown_time: Seconds for which it is left out.
+    """
+
+    fallbacks: Mapping[str, tuple[str, ...]]
+    allowed_fails: int
+    cooldown_time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Customers:
+    """
+    How a request names its customer.
+
+    Attributes:
+        headers: Names as written, at least one; which case they have makes no difference.
+        body_user: Whether the body's `user` names the customer where no header does.
+        default_tier: Of a customer that is created; None only with `REJECT`.
+    """
+
+    headers: tuple[str, ...]
+    body_user: bool
+    unknown: UnknownCustomer
+    default_tier: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """
+    The whole configuration.
+
+    Attributes:
+        model_list: At least one.
+        tiers: By name, at least one.
+        redis_url: None: the embedded store, one process. Not printed: it may hold a password.
+        database_url: `sqlite:///FILE` or `postgresql://...`. Not printed.
+        state_dir: Holds the embedded store's lock and the write-ahead files.
+        timeouts: Where a deployment has none of its own.
+        max_body_bytes: Longest request body.
+        cors_origins: Origins whose pages may call, or `*`; empty: none.
+    """
+
+    model_list: tuple[ModelEntry, ...]
+    tiers: Mapping[str, Tier]
+    router_settings: RouterSettings
+    customers: Customers
+    redis_url: str | None = field(repr=False)
+    database_url: str = field(repr=False)
+    state_dir: Path
+    timeouts: Timeouts
+    max_body_bytes: int
+    cors_origins: tuple[str, ...]

@@ -1,0 +1,167 @@
+"""
+One request below the prefix, and its response.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+import orjson
+import structlog
+
+from relay_middleware.admission import Admission
+from relay_middleware.asgi import (
+    ClientGoneError,
+    ClientWatch,
+    Receive,
+    Responder,
+    Scope,
+    Send,
+    decode_json,
+    read_body,
+)
+from relay_middleware.completion import Completion
+from relay_middleware.core import annotation, refusals
+from relay_middleware.core.attribution import collect_headers, named_customer
+from relay_middleware.core.endpoints import chat
+from relay_middleware.core.refusals import Refusal, RefusedError
+from relay_middleware.errors import StoreUnavailableError
+from relay_middleware.request_line import RequestLine
+from relay_middleware.services import Services
+
+log = structlog.get_logger("relay")
+
+CLIENT_GONE = 499
+"""What the log says of a request whose client hung up before an answer: nginx's number."""
+
+
+class Exchange:
+    """Serves one HTTP request. Made for it, and used once."""
+
+    def __init__(
+        self, services: Services, scope: Scope, receive: Receive, send: Send, *, path: str
+    ) -> None:
+        """
+        Args:
+            path: Below the prefix, without the leading slash.
+        """  # fmt: skip
+        self._services = services
+        self._receive = receive
+        self._path = path
+        self._method: str = scope["method"]
+        self._headers = collect_headers(scope["headers"])
+        self._watch = ClientWatch(receive)
+        self._responder = Responder(send, self._watch)
+        self._admission = Admission(services)
+        self._request_id = services.new_request_id()
+        self._line = RequestLine(self._request_id, self._method, path)
+
+    def leave(self) -> None:
+        """Take the client for gone: whoever served it was cancelled."""
+        self._watch.mark_gone()
+
+    async def run(self) -> None:
+        """Answer the request, whatever it is. Never raises but for cancellation."""
+        started_s = time.perf_counter()
+        try:
+            await self._route()
+        except ClientGoneError:
+            self._line.is_client_gone = True
+        except RefusedError as error:
+            await self._refuse(error.refusal)
+        except StoreUnavailableError:
+            log.exception("enforcement_unavailable", request_id=self._request_id)
+            await self._refuse(refusals.enforcement_unavailable())
+        except Exception:
+            # The request edge: a bug of ours must neither reach the client as text nor go unseen.
+            log.exception("request_failed", request_id=self._request_id)
+            await self._refuse(refusals.internal_error())
+        finally:
+            self._watch.stop()
+            self._line.status = self._responder.status_code or CLIENT_GONE
+            self._line.is_client_gone = self._watch.is_gone or self._line.is_client_gone
+            self._line.duration_ms = round((time.perf_counter() - started_s) * 1000, 3)
+            log.info("request_finished", **self._line.facts())
+
+    async def _route(self) -> None:
+        method, endpoint = self._endpoint()
+        if self._method != method:
+            raise RefusedError(refusals.method_not_allowed(self._method, self._path, method))
+        await endpoint()
+
+    def _endpoint(self) -> tuple[str, Callable[[], Awaitable[None]]]:
+        if self._path == chat.PATH:
+            return "POST", self._chat
+        if self._path == "models":
+            return "GET", self._models
+        if self._path.startswith("models/"):
+            return "GET", self._model
+        raise RefusedError(refusals.unknown_path(self._method, self._path))
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        self._line.code = refusal.code
+        if self._responder.status_code is not None:
+            return  # too late to say it; the connection ends without an end of the body
+        headers = annotation.opening_headers(
+            self._request_id, self._line.customer_id, self._line.model
+        )
+        if self._line.attempts is not None:
+            headers.append((b"x-relay-attempts", b"%d" % self._line.attempts))
+        headers += [(name.encode(), value.encode()) for name, value in refusal.headers.items()]
+        await self._responder.send_json(
+            refusal.status_code, headers, orjson.dumps(refusal.envelope())
+        )
+
+    async def _chat(self) -> None:
+        key = await self._admission.authenticate(self._headers)
+        self._line.api_key_id = key.api_key_id
+        body = await read_body(
+            self._receive, self._headers, limit_bytes=self._services.max_body_bytes
+        )
+        self._watch.start()
+        call = chat.parse(decode_json(body))
+        self._line.is_stream = call.is_stream
+        self._line.model = call.model
+        customer_id = self._admission.customer_id(key, self._headers, call.user)
+        self._line.customer_id = customer_id
+        admitted = await self._admission.admit(
+            self._request_id, key, customer_id, call, body_bytes=len(body)
+        )
+        self._line.tier = admitted.tier.name
+        self._line.model = admitted.model
+        await Completion(
+            self._services,
+            admitted,
+            responder=self._responder,
+            watch=self._watch,
+            line=self._line,
+        ).run()
+
+    async def _models(self) -> None:
+        models = [_model_object(model) for model in await self._visible_models()]
+        await self._send({"object": "list", "data": models})
+
+    async def _model(self) -> None:
+        model = self._path.removeprefix("models/")
+        if model not in await self._visible_models():
+            raise RefusedError(refusals.model_not_found(model))
+        await self._send(_model_object(model))
+
+    async def _visible_models(self) -> list[str]:
+        """Models that the key may ask for; with a customer, those of its tier."""
+        key = await self._admission.authenticate(self._headers)
+        named = named_customer(self._headers, self._services.customer_rules.headers)
+        if named is None and key.customer_id is None:
+            return list(self._services.models)
+        customer_id = self._admission.customer_id(key, self._headers, None)
+        self._line.customer_id = customer_id
+        _, tier = await self._admission.customer(key, customer_id)
+        return [model for model in self._services.models if tier.allows(model)]
+
+    async def _send(self, body: Mapping[str, object]) -> None:
+        headers = annotation.opening_headers(self._request_id, self._line.customer_id, None)
+        await self._responder.send_json(200, headers, orjson.dumps(body))
+
+
+def _model_object(model: str) -> dict[str, object]:
+    # OpenAI's clients want all four; when a model was made is not ours to know.
+    return {"id": model, "object": "model", "created": 0, "owned_by": "relay"}

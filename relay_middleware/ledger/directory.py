@@ -1,0 +1,136 @@
+"""
+Keys and customers, as SQL has them: read at first sight, and again when anything was changed.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import structlog
+from sqlalchemy import select
+
+from relay_middleware.core.identifiers import ApiKeyId, CustomerId
+from relay_middleware.core.keys import ApiKey, KeyRight
+from relay_middleware.core.money import NanoUsd
+from relay_middleware.core.periods import Period
+from relay_middleware.core.tiers import Customer, CustomerStatus
+from relay_middleware.errors import StoreUnavailableError
+from relay_middleware.ledger.database import Database
+from relay_middleware.ledger.memory import Memory
+from relay_middleware.ledger.tables import API_KEY, CUSTOMER, CUSTOMER_OVERRIDE, REVISION
+
+log = structlog.get_logger("relay")
+
+POLL_S = 1.0
+"""How often the revision is read: a revoked key stops working within twice this time."""
+
+
+class SqlDirectory:
+    """
+    `CustomerDirectory` over a SQL database.
+
+    While the database is away what is known stays in force: nobody can change it there either.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._database = database
+        self._sleep = sleep
+        self._keys: Memory[str, ApiKey] = Memory(self._load_key)
+        self._customers: Memory[CustomerId, Customer] = Memory(self._load_customer)
+        self._revision: int | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """
+        Begin to watch for changes. Calling it again does nothing.
+
+        Raises:
+            StoreUnavailableError: The database did not answer.
+        """
+        if self._task is None:
+            await self.refresh()
+            self._task = asyncio.create_task(self._watch())
+
+    async def aclose(self) -> None:
+        """Stop watching."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def refresh(self) -> None:
+        """
+        Ask once whether anything was changed, and forget everything if so.
+
+        Raises:
+            StoreUnavailableError: The database did not answer.
+        """
+        async with self._database.connect() as connection:
+            revision: int = (await connection.execute(select(REVISION.c.number))).scalar_one()
+        if revision != self._revision:
+            self._revision = revision
+            self._keys.forget()
+            self._customers.forget()
+
+    async def _watch(self) -> None:
+        is_away = False
+        while True:
+            await self._sleep(POLL_S)
+            try:
+                await self.refresh()
+            except StoreUnavailableError as error:
+                if not is_away:
+                    log.warning("directory_unavailable", reason=str(error))
+                is_away = True
+            else:
+                is_away = False
+
+    async def api_key(self, key_hash: str) -> ApiKey | None:
+        """Return the key in force whose secret hashes to *key_hash*."""
+        return await self._keys.get(key_hash)
+
+    async def customer(self, customer_id: CustomerId) -> Customer | None:
+        """Return the customer, or None if there is none of that name."""
+        return await self._customers.get(customer_id)
+
+    def remember(self, customer: Customer) -> None:
+        """Know *customer*, whose row is on its way to SQL, from now on."""
+        self._customers.put(customer.customer_id, customer)
+
+    async def _load_key(self, key_hash: str) -> ApiKey | None:
+        query = select(API_KEY).where(API_KEY.c.hash == key_hash, API_KEY.c.revoked_at_us.is_(None))
+        async with self._database.connect() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            return None
+        return ApiKey(
+            api_key_id=ApiKeyId(row.id),
+            right=KeyRight(row.key_right),
+            customer_id=row.customer_id,
+        )
+
+    async def _load_customer(self, customer_id: CustomerId) -> Customer | None:
+        customers = select(CUSTOMER).where(CUSTOMER.c.id == customer_id)
+        overrides = select(CUSTOMER_OVERRIDE).where(CUSTOMER_OVERRIDE.c.customer_id == customer_id)
+        async with self._database.connect() as connection:
+            row = (await connection.execute(customers)).one_or_none()
+            if row is None:
+                return None
+            own = list(await connection.execute(overrides))
+        return Customer(
+            customer_id=customer_id,
+            tier=row.tier,
+            status=CustomerStatus(row.status),
+            spend_limits={
+                Period(item.period): None
+                if item.limit_nano_usd is None
+                else NanoUsd(item.limit_nano_usd)
+                for item in own
+            },
+        )

@@ -1,0 +1,148 @@
+"""
+`Relay`: the engine that a program holds.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Self
+
+import structlog
+
+from relay_middleware.asgi import Receive, Scope, Send
+from relay_middleware.composition import Parts, compose
+from relay_middleware.config import Config, load_config
+from relay_middleware.core.periods import windows_of
+from relay_middleware.errors import ConfigurationError
+from relay_middleware.exchange import Exchange
+from relay_middleware.ledger.migrations import migrate
+
+log = structlog.get_logger("relay")
+
+DRAIN_S = 30.0
+"""How long `aclose` waits for answers under way, and then again for the ledger."""
+
+
+class Relay:
+    """
+    Everything that requests are served with, opened and closed together.
+
+    Made without I/O; opens at `start`, or by itself at the first request. It belongs to the event
+    loop that opened it.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._opened: AsyncExitStack | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting = asyncio.Lock()
+
+    @classmethod
+    def from_config(cls, source: str | Path | Config) -> Self:
+        """
+        Wire a relay as the configuration says.
+
+        Args:
+            source: A YAML file's path, or what was read from one.
+
+        Raises:
+            ConfigurationError: Something in it is wrong, in words.
+        """
+        config = source if isinstance(source, Config) else load_config(source)
+        return cls(compose(config))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is open, and so may take traffic."""
+        return self._opened is not None
+
+    async def start(self) -> None:
+        """
+        Open stores, ledger and journal. Calling it again does nothing.
+
+        Raises:
+            ConfigurationError: This process may not use the store, or another event loop has
+                opened the relay.
+            StoreUnavailableError: Redis or SQL is not there.
+        """
+        async with self._starting:
+            if self._opened is None:
+                async with AsyncExitStack() as stack:
+                    await self._open(stack)
+                    self._opened = stack.pop_all()
+                    self._loop = asyncio.get_running_loop()
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        parts = self._parts
+        for warning in parts.warnings:
+            log.warning("configuration_warning", warning=warning)
+        # Closed in the opposite order: the answers under way first, the database last.
+        stack.push_async_callback(parts.database.aclose)
+        # The store's lock before anything else: a second process must not get further.
+        await _opened(stack, parts.spend.start, parts.spend.aclose)
+        await migrate(parts.database)
+        stack.push_async_callback(parts.rates.aclose)
+        await _opened(stack, parts.directory.start, parts.directory.aclose)
+        await _opened(stack, parts.journal.start, parts.journal.aclose)
+        stack.push_async_callback(parts.upstream.aclose)
+        stack.push_async_callback(self._drain)
+        if parts.is_hydrated:
+            await self._hydrate()
+
+    async def _hydrate(self) -> None:
+        """Tell a store that starts empty what the ledger has, or every limit would begin anew."""
+        windows = windows_of(self._parts.services.clock.now())
+        for customer_id, window, posted in await self._parts.ledger.posted(windows):
+            await self._parts.spend.raise_to(customer_id, window, posted)
+
+    async def _drain(self) -> None:
+        cut = await self._parts.services.background.drain(DRAIN_S)
+        if cut:
+            log.warning("answers_cut_at_shutdown", answers=cut)
+        lost = await self._parts.journal.drain(DRAIN_S)
+        if lost:
+            log.error("records_not_in_ledger_at_shutdown", records=lost)
+
+    async def aclose(self) -> None:
+        """
+        Wait for answers under way and for the ledger, then close everything. May be called again.
+        """
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.aclose()
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, *, path: str) -> None:
+        """
+        Serve one HTTP request.
+
+        Args:
+            path: Below the prefix, without the leading slash.
+
+        Raises:
+            ConfigurationError: Another event loop has opened the relay.
+        """
+        if self._opened is None:
+            await self.start()
+        if asyncio.get_running_loop() is not self._loop:
+            raise ConfigurationError(
+                "this Relay was opened by another event loop; make one Relay for each loop"
+            )
+        exchange = Exchange(self._parts.services, scope, receive, send, path=path)
+        task = self._parts.services.background.spawn(exchange.run())
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # Whoever cancels us, a provider may be at work: its answer is read and charged.
+            exchange.leave()
+            raise
+
+
+async def _opened(
+    stack: AsyncExitStack,
+    start: Callable[[], Awaitable[None]],
+    aclose: Callable[[], Awaitable[None]],
+) -> None:
+    """Open a part, and close it with the stack, also where opening fails half-way."""
+    stack.push_async_callback(aclose)
+    await start()

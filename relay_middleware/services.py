@@ -1,0 +1,110 @@
+"""
+What every request is served with: the ports, and the operator's rules.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+
+from relay_middleware.core.tiers import Tier
+from relay_middleware.ports import (
+    Clock,
+    CustomerDirectory,
+    Journal,
+    RateLimiter,
+    SpendStore,
+    Upstream,
+)
+
+
+class Background:
+    """
+    Work that goes on after its request was answered, or was left by its client.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Run *work* as a task of its own, which nothing but `drain` can cancel."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def drain(self, timeout_s: float) -> int:
+        """Wait for all work, at most *timeout_s*, then cancel the rest; return how much it was."""
+        if not self._tasks:
+            return 0
+        _, unfinished = await asyncio.wait(self._tasks, timeout=timeout_s)
+        for task in unfinished:
+            task.cancel()
+        # Cancelled work still ends its hold, so it is waited for.
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        return len(unfinished)
+
+
+class Drains:
+    """
+    Answers that are read to their end although the client has gone: how many at once, how long.
+    """
+
+    def __init__(self, *, at_most: int = 64, seconds: float = 120.0) -> None:
+        self._free = at_most
+        self._seconds = seconds
+
+    def enter(self) -> float:
+        """Take a place; return how many seconds it is good for, 0 where none is free."""
+        if self._free <= 0:
+            return 0.0
+        self._free -= 1
+        return self._seconds
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self._free += 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerRules:
+    """
+    How customers are named.
+
+    Attributes:
+        headers: Names of the headers that may carry a customer id; lower case, the first one is
+            named in messages.
+        body_user: Whether the body's `user` names one where no header does.
+        creates_unknown: Whether a new name becomes a customer of the default tier.
+        default_tier: Its name; None only where new names are refused.
+    """
+
+    headers: tuple[str, ...]
+    body_user: bool
+    creates_unknown: bool
+    default_tier: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """
+    The parts that requests are served with, wired once.
+
+    Attributes:
+        new_request_id: Makes an identifier that was never made before.
+        sleep: Waits some seconds.
+    """
+
+    directory: CustomerDirectory
+    spend: SpendStore
+    rates: RateLimiter
+    upstream: Upstream
+    journal: Journal
+    clock: Clock
+    tiers: Mapping[str, Tier]
+    models: tuple[str, ...]
+    customer_rules: CustomerRules
+    max_body_bytes: int
+    background: Background
+    drains: Drains
+    new_request_id: Callable[[], str]
+    sleep: Callable[[float], Awaitable[None]]

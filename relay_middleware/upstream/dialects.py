@@ -1,0 +1,114 @@
+"""
+Dialects: how the providers that speak OpenAI's wire differ from each other.
+
+Rules for editors. A provider stands here when its wire takes a client's body as it came; each row
+names what it was read from. All others need a translation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from relay_middleware.core.deployments import Deployment
+from relay_middleware.errors import ConfigurationError
+from relay_middleware.ports import UpstreamCall
+
+_OUTPUT_CAP_FIELDS = ("max_tokens", "max_completion_tokens")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """
+    One provider's wire. The key goes into `Authorization: Bearer` with all of them.
+
+    Attributes:
+        base_url: Where the provider listens, unless the deployment says otherwise.
+        output_cap_field: Member that caps the output, written where the client named none.
+        reasoning_in_output: Whether `completion_tokens` includes the reasoning.
+        is_reasoning_capped: Whether the output cap bounds the reasoning too. Where not, only the
+            model's own limit bounds the output.
+    """
+
+    base_url: str | None
+    output_cap_field: str
+    reasoning_in_output: bool = True
+    is_reasoning_capped: bool = True
+
+
+# Source: OpenAI API reference, "Create chat completion", read 2026-11-23: `max_completion_tokens`
+# bounds visible and reasoning tokens, `max_tokens` is deprecated and refused by reasoning models.
+_OPENAI = Dialect(base_url="https://api.openai.com/v1", output_cap_field="max_completion_tokens")
+
+# Source: the servers that take `openai/` with an address (vLLM, "OpenAI-compatible server"; Ollama,
+# "OpenAI compatibility"; llama.cpp server; read 2026-11-23): all know `max_tokens`, few the other.
+_OPENAI_COMPATIBLE = Dialect(base_url=None, output_cap_field="max_tokens")
+
+DIALECT_BY_PROVIDER: Mapping[str, Dialect] = {
+    "openai": _OPENAI,
+    # Source: xAI, "Chat completions" of the REST API reference, read 2026-11-23: `max_tokens` is
+    # deprecated, `max_completion_tokens` bounds the *visible* tokens, and `reasoning_tokens` are
+    # counted beside `completion_tokens`.
+    "xai": Dialect(
+        base_url="https://api.x.ai/v1",
+        output_cap_field="max_completion_tokens",
+        reasoning_in_output=False,
+        is_reasoning_capped=False,
+    ),
+}
+
+
+def dialect_of(deployment: Deployment) -> Dialect:
+    """
+    Return the dialect that *deployment* speaks.
+
+    Raises:
+        ConfigurationError: Its provider's wire is none of OpenAI's.
+    """
+    dialect = DIALECT_BY_PROVIDER.get(deployment.provider)
+    if dialect is None:
+        raise ConfigurationError(
+            f"{deployment.model}: the provider {deployment.provider!r} is not supported yet;"
+            f" possible are {', '.join(sorted(DIALECT_BY_PROVIDER))}, and openai with an api_base"
+            " for every server that speaks OpenAI's wire"
+        )
+    if dialect is _OPENAI and deployment.api_base is not None:
+        return _OPENAI_COMPATIBLE
+    return dialect
+
+
+def url_of(deployment: Deployment, path: str) -> str:
+    """
+    Return the address of *path*, such as `chat/completions`, at *deployment*.
+
+    Raises:
+        ConfigurationError: As `dialect_of`.
+    """
+    base_url = deployment.api_base or dialect_of(deployment).base_url or ""
+    return f"{base_url.rstrip('/')}/{path}"
+
+
+def outgoing_body(call: UpstreamCall, deployment: Deployment) -> dict[str, object]:
+    """
+    Return the client's body as *deployment* gets it.
+
+    Only the model's name, the output cap, and for a stream the wish for usage are written; the cap
+    keeps the name that the client used. Every other member is the client's, in the client's order.
+
+    Raises:
+        ConfigurationError: As `dialect_of`.
+    """
+    body = {**call.body, "model": deployment.deployment_model}
+    if call.output_cap_tokens is not None:
+        cap = _output_cap(call.output_cap_tokens, deployment)
+        named = [name for name in _OUTPUT_CAP_FIELDS if name in call.body]
+        for name in named or [dialect_of(deployment).output_cap_field]:
+            body[name] = cap
+    if call.is_stream:
+        asked = call.body.get("stream_options")
+        options = asked if isinstance(asked, Mapping) else {}
+        body["stream_options"] = {**options, "include_usage": True}
+    return body
+
+
+def _output_cap(cap_tokens: int, deployment: Deployment) -> int:
+    model_max = deployment.price.max_output_tokens if deployment.price is not None else None
+    return cap_tokens if model_max is None else min(cap_tokens, model_max)

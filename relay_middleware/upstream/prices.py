@@ -1,0 +1,125 @@
+"""
+The price table that LiteLLM is delivered with, and the operator's own prices over it.
+
+The table is read as text and LiteLLM is not imported: that would take seconds, and floats are not
+exact.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from importlib.util import find_spec
+from pathlib import Path
+
+from relay_middleware.core.price_entries import from_litellm_entry, implausible_price, override
+from relay_middleware.core.pricing import ModelPrice, Rates
+from relay_middleware.errors import ConfigurationError
+
+_TABLE_FILE = "model_prices_and_context_window_backup.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PriceTable:
+    """
+    LiteLLM's price table.
+
+    Attributes:
+        entries: By LiteLLM's name of the model, decoded with `parse_float=Decimal`.
+    """
+
+    entries: Mapping[str, Mapping[str, object]]
+
+    def find(self, provider: str, model: str) -> ModelPrice | None:
+        """
+        Return the price of *model* at *provider*, or None where it is not known by the token.
+
+        A bare name counts only where the table says that it is this provider's: the same model
+        costs something else elsewhere.
+        """
+        entry = self.entries.get(f"{provider}/{model}")
+        if entry is None:
+            entry = self.entries.get(_base_model(model))
+            if entry is None or entry.get("litellm_provider") != provider:
+                return None
+        return from_litellm_entry(entry)
+
+    def chat_rates(self) -> tuple[Rates, ...]:
+        """Return the standard rates of all chat models that are priced by the token."""
+        prices = (
+            from_litellm_entry(entry)
+            for entry in self.entries.values()
+            if entry.get("mode") == "chat"
+        )
+        return tuple(price.standard.base for price in prices if price is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedPrice:
+    """
+    The price that applies to a deployment.
+
+    Attributes:
+        price: None where neither the configuration nor the table has one.
+        warning: In what a configured price is implausible, or None.
+    """
+
+    price: ModelPrice | None
+    warning: str | None = None
+
+
+def load_price_table() -> PriceTable:
+    """
+    Read the table of the installed LiteLLM, without importing it.
+
+    Raises:
+        ConfigurationError: LiteLLM is not installed, or without its table.
+    """
+    spec = find_spec("litellm")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigurationError("LiteLLM is not installed, and with it the table of prices")
+    path = Path(spec.submodule_search_locations[0], _TABLE_FILE)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"LiteLLM's table of prices cannot be read: {error}") from error
+    return PriceTable(json.loads(text, parse_float=Decimal))
+
+
+def resolve_price(
+    table: PriceTable,
+    *,
+    provider: str,
+    deployment_model: str,
+    rates_usd: Mapping[str, Decimal],
+    source: str,
+) -> ResolvedPrice:
+    """
+    Return the price of a deployment: the table's, with the configured rates in place of its own.
+
+    Args:
+        rates_usd: As configured, US dollars per token by field of `Rates`; may be empty.
+        source: What names the deployment in messages.
+
+    Raises:
+        ConfigurationError: The table has no such model, and input or output are not configured.
+    """
+    known = table.find(provider, deployment_model)
+    if not rates_usd:
+        return ResolvedPrice(price=known)
+    try:
+        price = override(known, rates_usd)
+    except ValueError as error:
+        raise ConfigurationError(f"{source}: {error}") from None
+    references = (known.standard.base,) if known is not None else table.chat_rates()
+    warning = implausible_price(rates_usd, references)
+    return ResolvedPrice(price=price, warning=None if warning is None else f"{source}: {warning}")
+
+
+def _base_model(model: str) -> str:
+    """
+    The table's name of a fine-tuned model, `ft:gpt-4o-mini-2024-07-18`, or *model* itself.
+
+    Source: OpenAI API reference, "Fine-tuning", names of the form `ft:BASE:ORGANISATION:NAME:ID`.
+    """
+    return ":".join(model.split(":")[:2]) if model.startswith("ft:") else model

@@ -1,0 +1,283 @@
+"""
+The direct wire: one call to one deployment, over HTTP as OpenAI speaks it.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+
+from relay_middleware.core.deployments import Deployment, Timeouts
+from relay_middleware.core.sse import EventStreamDecoder, EventTooLongError
+from relay_middleware.errors import StreamBrokenError
+from relay_middleware.ports import Clock, RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
+from relay_middleware.upstream.dialects import outgoing_body, url_of
+from relay_middleware.upstream.failures import (
+    BROKEN_ANSWER,
+    CONNECTION_REFUSED,
+    TIMED_OUT,
+    DeploymentFailedError,
+    retry_after_s,
+)
+from relay_middleware.upstream.opening import Sign, sign_of
+from relay_middleware.upstream.redaction import redact
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""Longest answer that is not a stream: several images in base64 fit."""
+
+MAX_REFUSAL_BYTES = 64 * 1024
+"""How much of a refusal is read: the message that is shown is shorter by far."""
+
+COMMIT_AFTER_S = 4.0
+"""Longest wait for content once a stream has begun. Load balancers and SDKs cut silent answers;
+ModelRelay's TypeScript SDK does after 5 seconds."""
+
+_REFUSALS = frozenset({400, 413, 422})
+
+_BROKEN = (aiohttp.ClientError, OSError)
+"""What aiohttp raises for a connection that cannot be made, breaks, or speaks no HTTP."""
+
+Answer = WholeAnswer | StreamAnswer | RefusedAnswer
+
+
+class Wire:
+    """
+    Sends calls to deployments. One connection pool for all of them, opened with the first call.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        commit_after_s: float = COMMIT_AFTER_S,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ) -> None:
+        self._clock = clock
+        self._commit_after_s = commit_after_s
+        self._max_answer_bytes = max_answer_bytes
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(
+        self, call: UpstreamCall, deployment: Deployment, *, on_break: Callable[[], None]
+    ) -> Answer:
+        """
+        Send *call* to *deployment* and wait for its answer, or for a stream's first content.
+
+        Cancelling it closes the connection. The answer's `attempts` are empty: the caller knows.
+
+        Args:
+            on_break: Called when a stream breaks after it was returned.
+
+        Raises:
+            DeploymentFailedError: There is no answer, and another deployment may give one.
+        """
+        limits = deployment.timeouts
+        rest_s = limits.first_event_s if call.is_stream else limits.non_stream_s
+        try:
+            async with asyncio.timeout(limits.connect_s + rest_s) as limit:
+                response = await self._post(call, deployment)
+                try:
+                    if call.is_stream and _is_success(response):
+                        first = await self._first_chunks(deployment, response, limit)
+                        return await _stream(deployment, response, first, on_break)
+                    return await self._read(deployment, response)
+                except BaseException:
+                    # Whatever it was, cancellation too: nobody reads on.
+                    response.close()
+                    raise
+        except TimeoutError:
+            raise DeploymentFailedError(deployment.deployment_id, TIMED_OUT) from None
+        except _BROKEN:
+            raise DeploymentFailedError(deployment.deployment_id, CONNECTION_REFUSED) from None
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _post(self, call: UpstreamCall, deployment: Deployment) -> aiohttp.ClientResponse:
+        # A client's headers would be added here, by an allow-list; it is empty.
+        headers = {}
+        if deployment.api_key is not None:
+            headers["Authorization"] = f"Bearer {deployment.api_key}"
+        return await self._opened().post(
+            url_of(deployment, call.path),
+            data=orjson.dumps(outgoing_body(call, deployment)),
+            headers=headers,
+            # A redirect would carry the key to wherever it points.
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(connect=deployment.timeouts.connect_s),
+        )
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # How many calls run at once is decided by limits and providers, not by a pool.
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={
+                    "Content-Type": "application/json",
+                    "Accept-Encoding": "identity",
+                    "User-Agent": "relay",
+                },
+            )
+        return self._session
+
+    async def _read(
+        self, deployment: Deployment, response: aiohttp.ClientResponse
+    ) -> WholeAnswer | RefusedAnswer:
+        if response.status in _REFUSALS:
+            return await _refusal(deployment, response)
+        if not _is_success(response):
+            raise DeploymentFailedError(
+                deployment.deployment_id,
+                response.status,
+                http_status=response.status,
+                retry_after_s=retry_after_s(response.headers.get("Retry-After"), self._clock.now()),
+            )
+        body = await _read_at_most(response, self._max_answer_bytes)
+        answer = _json_object(body)
+        # Some gateways say 200 and put the provider's error where the answer would be.
+        if body is None or answer is None or (answer.get("error") and "choices" not in answer):
+            raise _broken(deployment, response)
+        return WholeAnswer(deployment=deployment, body=body, members=answer, attempts=())
+
+    async def _first_chunks(
+        self, deployment: Deployment, response: aiohttp.ClientResponse, limit: asyncio.Timeout
+    ) -> list[bytes]:
+        """Read until there is content, or the stream has begun and then been silent for a while."""
+        chunks = []
+        decoder = EventStreamDecoder()
+        try:
+            async with asyncio.timeout(None) as patience:
+                while chunk := await response.content.readany():
+                    chunks.append(chunk)
+                    signs = [sign_of(event) for event in decoder.feed(chunk)]
+                    if _is_content(signs, deployment, response):
+                        return chunks
+                    if Sign.STARTED in signs and patience.when() is None:
+                        patience.reschedule(
+                            asyncio.get_running_loop().time() + self._commit_after_s
+                        )
+                        limit.reschedule(None)
+        except TimeoutError:
+            return chunks
+        except EventTooLongError:
+            raise _broken(deployment, response) from None
+        if _is_content([sign_of(event) for event in decoder.rest()], deployment, response):
+            return chunks
+        raise _broken(deployment, response)
+
+
+def _is_success(response: aiohttp.ClientResponse) -> bool:
+    # A redirect is none: it is not followed.
+    return response.status // 100 == 2  # noqa: PLR2004 # HTTP's class of successes
+
+
+def _is_content(
+    signs: list[Sign], deployment: Deployment, response: aiohttp.ClientResponse
+) -> bool:
+    for sign in signs:
+        if sign is Sign.FAILURE:
+            raise _broken(deployment, response)
+        if sign is Sign.CONTENT:
+            return True
+    return False
+
+
+async def _stream(
+    deployment: Deployment,
+    response: aiohttp.ClientResponse,
+    first: list[bytes],
+    on_break: Callable[[], None],
+) -> StreamAnswer:
+    chunks = _chunks(first, response, deployment.timeouts, on_break)
+    # Begin it: closing a generator that was never begun would not run its `finally`.
+    await anext(chunks)
+    return StreamAnswer(deployment=deployment, chunks=chunks, attempts=())
+
+
+async def _chunks(
+    first: list[bytes],
+    response: aiohttp.ClientResponse,
+    timeouts: Timeouts,
+    on_break: Callable[[], None],
+) -> AsyncGenerator[bytes, None]:
+    try:
+        yield b""
+        for chunk in first:
+            yield chunk
+        while chunk := await _next_chunk(response, timeouts, on_break):
+            yield chunk
+    finally:
+        response.close()
+
+
+async def _next_chunk(
+    response: aiohttp.ClientResponse, timeouts: Timeouts, on_break: Callable[[], None]
+) -> bytes:
+    try:
+        async with asyncio.timeout(timeouts.between_chunks_s):
+            return await response.content.readany()
+    except TimeoutError:
+        on_break()
+        raise StreamBrokenError("the provider's stream fell silent") from None
+    except _BROKEN:
+        on_break()
+        raise StreamBrokenError("the provider's stream was cut") from None
+
+
+async def _refusal(deployment: Deployment, response: aiohttp.ClientResponse) -> RefusedAnswer:
+    answer = _json_object(await _read_at_most(response, MAX_REFUSAL_BYTES)) or {}
+    error = answer.get("error")
+    told = error if isinstance(error, Mapping) else {}
+
+    def shown(name: str) -> str | None:
+        value = told.get(name)
+        if value is None or isinstance(value, Mapping | list):
+            return None
+        return redact(str(value), secrets=_secrets(deployment))
+
+    response.close()
+    return RefusedAnswer(
+        deployment=deployment,
+        status_code=response.status,
+        message=shown("message") or "The provider refused the request as wrong.",
+        code=shown("code"),
+        param=shown("param"),
+        attempts=(),
+    )
+
+
+def _secrets(deployment: Deployment) -> list[str]:
+    host = urlsplit(deployment.api_base or "").netloc
+    return [secret for secret in (deployment.api_key, host) if secret]
+
+
+async def _read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes | None:
+    """The whole body, or None where it is longer."""
+    chunks = []
+    length = 0
+    while chunk := await response.content.readany():
+        chunks.append(chunk)
+        length += len(chunk)
+        if length > limit_bytes:
+            return None
+    return b"".join(chunks)
+
+
+def _json_object(body: bytes | None) -> Mapping[str, object] | None:
+    try:
+        value: object = orjson.loads(body or b"")
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _broken(deployment: Deployment, response: aiohttp.ClientResponse) -> DeploymentFailedError:
+    return DeploymentFailedError(
+        deployment.deployment_id, BROKEN_ANSWER, http_status=response.status
+    )
