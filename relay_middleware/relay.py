@@ -17,11 +17,12 @@ from relay_middleware.core.periods import windows_of
 from relay_middleware.errors import ConfigurationError
 from relay_middleware.exchange import Exchange
 from relay_middleware.ledger.migrations import migrate
+from relay_middleware.services import Services
 
 log = structlog.get_logger("relay")
 
 DRAIN_S = 30.0
-"""How long `aclose` waits for answers under way, and then again for the ledger."""
+"""How long to wait for answers under way, and then again for the ledger."""
 
 
 class Relay:
@@ -57,6 +58,20 @@ class Relay:
         """Whether it is open, and so may take traffic."""
         return self._opened is not None
 
+    @property
+    def services(self) -> Services:
+        """The parts that requests are served with."""
+        return self._parts.services
+
+    async def refresh(self) -> None:
+        """
+        Learn of changed keys and customers now, rather than within two seconds.
+
+        Raises:
+            StoreUnavailableError: The database did not answer.
+        """
+        await self._parts.directory.refresh()
+
     async def start(self) -> None:
         """
         Open stores, ledger and journal. Calling it again does nothing.
@@ -86,7 +101,7 @@ class Relay:
         await _opened(stack, parts.directory.start, parts.directory.aclose)
         await _opened(stack, parts.journal.start, parts.journal.aclose)
         stack.push_async_callback(parts.upstream.aclose)
-        stack.push_async_callback(self._drain)
+        stack.push_async_callback(self.drain)
         if parts.is_hydrated:
             await self._hydrate()
 
@@ -96,13 +111,20 @@ class Relay:
         for customer_id, window, posted in await self._parts.ledger.posted(windows):
             await self._parts.spend.raise_to(customer_id, window, posted)
 
-    async def _drain(self) -> None:
-        cut = await self._parts.services.background.drain(DRAIN_S)
+    async def drain(self, timeout_s: float = DRAIN_S) -> None:
+        """
+        Wait until no answer is under way and the ledger has everything.
+
+        Args:
+            timeout_s: Longest wait for the answers, which are then cut off and charged for what
+                came, and again for the ledger.
+        """
+        cut = await self._parts.services.background.drain(timeout_s)
         if cut:
-            log.warning("answers_cut_at_shutdown", answers=cut)
-        lost = await self._parts.journal.drain(DRAIN_S)
-        if lost:
-            log.error("records_not_in_ledger_at_shutdown", records=lost)
+            log.warning("answers_cut", answers=cut)
+        missing = await self._parts.journal.drain(timeout_s)
+        if missing:
+            log.error("records_not_in_ledger", records=missing)
 
     async def aclose(self) -> None:
         """

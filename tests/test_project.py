@@ -8,11 +8,13 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from string import Template
 
 import pytest
 
 import relay_middleware
 from relay_middleware.config import load_config
+from relay_middleware.config.loading import parse_config
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(
@@ -89,6 +91,22 @@ def test_sample_configuration() -> None:
 
     assert set(config.tiers) == {"free", "pro", "enterprise"}
     assert config.customers.default_tier == "free"
+
+
+def test_demo_is_the_sample() -> None:
+    """What the demo shows of models, tiers and fallbacks is what the sample configuration has."""
+    template = Template((ROOT / "proxy_app/demo.yaml").read_text(encoding="utf-8"))
+    text = template.substitute(provider="http://127.0.0.1:9000", state_dir=".relay/demo/8000")
+
+    demo = parse_config(text, "demo.yaml", {})
+
+    sample = load_config(ROOT / "config/relay.yaml", {"OPENAI_API_KEY": "sk-test"})
+    assert demo.tiers == sample.tiers
+    assert demo.customers == sample.customers
+    assert demo.router_settings == sample.router_settings
+    assert [entry.litellm_params.model for entry in demo.model_list] == [
+        entry.litellm_params.model for entry in sample.model_list
+    ]
 
 
 def test_constraints_name_every_dependency() -> None:

@@ -238,6 +238,19 @@ def test_what_is_not_there(relay: Relay, arguments: str) -> None:
     assert result.stderr.count("\n") == 1
 
 
+def test_no_tier_for_a_new_customer(relay: Relay, config_path: Path) -> None:
+    """Where requests create no customers, a limit creates none either."""
+    text = config_path.read_text(encoding="utf-8")
+    config_path.write_text(text.replace("{default_tier: free}", "{unknown: reject}"), "utf-8")
+
+    result = relay("customers", "block", "cust_1")
+
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: There is no customer cust_1. 'relay customers set-tier' creates it.\n"
+    )
+
+
 def test_no_database(relay: Relay, taken_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that cannot be reached is told in one line, without the password of its URL."""
     url = f"postgresql://relay:hunter2@127.0.0.1:{taken_port + 1 if taken_port < 65535 else 1}/r"
