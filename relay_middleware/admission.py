@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from relay_middleware.core import refusals
+from relay_middleware.core import limit_refusals, refusals
 from relay_middleware.core.attribution import Headers, attribute, named_customer, presented_secret
 from relay_middleware.core.bounds import InputBound, input_bound, input_bound_tokens
 from relay_middleware.core.charging import (
@@ -135,7 +135,7 @@ class Admission:
             raise RefusedError(refusals.unknown_customer(customer_id))
         refusing = await services.rates.hit(f"key:{key.api_key_id}", (NEW_CUSTOMERS,))
         if refusing is not None:
-            raise RefusedError(refusals.too_many_new_customers(refusing.reset_after_s))
+            raise RefusedError(limit_refusals.too_many_new_customers(refusing.reset_after_s))
         customer = Customer(customer_id=customer_id, tier=rules.default_tier, is_new=True)
         services.directory.remember(customer)
         services.journal.put(
@@ -245,7 +245,9 @@ class Admission:
             raise
         if refusing is not None:
             await self._give_back(hold)
-            raise RefusedError(refusals.rate_limit_exceeded(refusing.limit, refusing.reset_after_s))
+            raise RefusedError(
+                limit_refusals.rate_limit_exceeded(refusing.limit, refusing.reset_after_s)
+            )
 
     async def _give_back(self, hold: Hold) -> None:
         for pause_s in (0.1, 1.0, 10.0):
@@ -270,15 +272,15 @@ def _candidates(
     candidates = []
     for deployment in deployments:
         if deployment.price is None:
-            raise RefusedError(refusals.model_not_priced(model))
+            raise RefusedError(limit_refusals.model_not_priced(model))
         opaque_tokens = deployment.price.max_input_tokens if call.has_opaque_input else None
         if call.has_opaque_input and opaque_tokens is None:
             what = "Input other than text, at a model whose context length is not known,"
-            raise RefusedError(refusals.cannot_be_bounded(what, "messages"))
+            raise RefusedError(limit_refusals.cannot_be_bounded(what, "messages"))
         bound = input_bound(body_bytes, call.messages, opaque_tokens=opaque_tokens)
         if not deployment.is_reasoning_capped and deployment.price.max_output_tokens is None:
             what = "A model that reasons beyond its output cap"
-            raise RefusedError(refusals.cannot_be_bounded(what, "model"))
+            raise RefusedError(limit_refusals.cannot_be_bounded(what, "model"))
         candidates.append(_candidate(deployment, deployment.price, bound))
     return candidates
 

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from relay_middleware.config import Config
 from relay_middleware.config.values import UnknownCustomer
@@ -17,7 +18,7 @@ from relay_middleware.ledger.database import Database
 from relay_middleware.ledger.directory import SqlDirectory
 from relay_middleware.ledger.journal import QueueJournal
 from relay_middleware.ledger.sql import SqlLedger
-from relay_middleware.ports import SpendStore
+from relay_middleware.ports import Clock, SpendStore
 from relay_middleware.services import Background, CustomerRules, Drains, Services
 from relay_middleware.stores.connection import RedisScripts
 from relay_middleware.stores.local import LocalSpendStore
@@ -67,32 +68,12 @@ def compose(config: Config) -> Parts:
         ConfigurationError: A provider is not supported, or a price is incomplete.
     """
     clock = SystemClock()
-    deployments, warnings = to_deployments(config.model_list, load_price_table())
-    upstream = LiteLlmUpstream(
-        deployments,
-        fallbacks=config.router_settings.fallbacks,
-        wire=Wire(clock=clock),
-        clock=clock,
-        allowed_fails=config.router_settings.allowed_fails,
-        cooldown_time_s=config.router_settings.cooldown_time,
-    )
-    spend: SpendStore
-    if config.redis_url is None:
-        spend = LocalSpendStore(state_dir=config.state_dir, clock=clock)
-        rates = LimitsRateLimiter.in_memory()
-    else:
-        spend = RedisSpendStore(RedisScripts(config.redis_url))
-        rates = LimitsRateLimiter.in_redis(config.redis_url)
+    upstream, warnings = _upstream(config, clock)
+    spend, rates = _stores(config, clock)
     database = Database(config.database_url)
     ledger = SqlLedger(database)
     directory = SqlDirectory(database)
-
-    async def acknowledge(records: Sequence[LedgerRecord]) -> None:
-        await spend.acknowledge(
-            [(item.customer_id, item.hold_id) for item in records if isinstance(item, RequestEnded)]
-        )
-
-    journal = QueueJournal(ledger, on_appended=acknowledge)
+    journal = QueueJournal(ledger, on_appended=partial(_acknowledge, spend))
     services = Services(
         directory=directory,
         spend=spend,
@@ -120,6 +101,33 @@ def compose(config: Config) -> Parts:
         upstream=upstream,
         warnings=warnings,
         is_hydrated=config.redis_url is None,
+    )
+
+
+def _upstream(config: Config, clock: Clock) -> tuple[LiteLlmUpstream, tuple[str, ...]]:
+    deployments, warnings = to_deployments(config.model_list, load_price_table())
+    upstream = LiteLlmUpstream(
+        deployments,
+        fallbacks=config.router_settings.fallbacks,
+        wire=Wire(clock=clock),
+        clock=clock,
+        allowed_fails=config.router_settings.allowed_fails,
+        cooldown_time_s=config.router_settings.cooldown_time,
+    )
+    return upstream, warnings
+
+
+def _stores(config: Config, clock: Clock) -> tuple[SpendStore, LimitsRateLimiter]:
+    if config.redis_url is None:
+        embedded = LocalSpendStore(state_dir=config.state_dir, clock=clock)
+        return embedded, LimitsRateLimiter.in_memory()
+    shared = RedisSpendStore(RedisScripts(config.redis_url))
+    return shared, LimitsRateLimiter.in_redis(config.redis_url)
+
+
+async def _acknowledge(spend: SpendStore, records: Sequence[LedgerRecord]) -> None:
+    await spend.acknowledge(
+        [(item.customer_id, item.hold_id) for item in records if isinstance(item, RequestEnded)]
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from relay_middleware.core import refusals
+from relay_middleware.core import limit_refusals
 from relay_middleware.core.bounds import InputBound, upper_bound_usd
 from relay_middleware.core.holds import Balance, Ended, Hold, NotReserved, Reserved, Shortage
 from relay_middleware.core.money import EXACT, NO_MONEY, NanoUsd, ceil_nano_usd, to_nano_usd
@@ -143,10 +143,12 @@ def refuse_money(demand: Demand, hold: Hold, refused: NotReserved, *, cap_tokens
     ceiling = NanoUsd((account.limit_nano_usd or NO_MONEY) + balance.credit_nano_usd)
     if asked > ceiling > balance.posted_nano_usd:
         largest = largest_cap_tokens(demand, ceiling, below=cap_tokens)
-        return refusals.request_exceeds_limit(account, balance, asked, largest_cap_tokens=largest)
+        return limit_refusals.request_exceeds_limit(
+            account, balance, asked, largest_cap_tokens=largest
+        )
     if refused.shortage is Shortage.EXHAUSTED:
-        return refusals.spend_limit_exceeded(account, balance, asked)
-    return refusals.in_flight_budget_exhausted(account, balance, asked)
+        return limit_refusals.spend_limit_exceeded(account, balance, asked)
+    return limit_refusals.in_flight_budget_exhausted(account, balance, asked)
 
 
 def spend_remaining(hold: Hold, result: Reserved | Ended) -> NanoUsd | None:

@@ -1,18 +1,14 @@
 """
 Refusals: every way in which Relay says no, in the terms of OpenAI's error envelope.
 
-One function per code, so that the table of errors in the documentation is the list of functions
-here. A message names the value and the remedy; it never repeats a provider's text, host or key.
+One function per code, here and in `limit_refusals`, so that the table of errors in the
+documentation is the list of their functions. A message names the value and the remedy; it never
+repeats a provider's text, host or key.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-
-from relay_middleware.core.holds import Account, Balance
-from relay_middleware.core.money import NanoUsd, format_cents, format_usd
-from relay_middleware.core.periods import Period
 
 
 class RelayError(Exception):
@@ -63,11 +59,12 @@ class RefusedError(RelayError):
         self.refusal = refusal
 
 
-_DO_NOT_RETRY: Mapping[str, str] = {"x-should-retry": "false"}
+DO_NOT_RETRY: Mapping[str, str] = {"x-should-retry": "false"}
 """openai-python repeats a 429 unless told not to; this header tells it (its source, 2.54)."""
 
 
-def _retry_after(seconds: float) -> dict[str, str]:
+def retry_after(seconds: float) -> dict[str, str]:
+    """Return the header that says when to try again."""
     # Whole seconds, rounded up: earlier would be refused again.
     return {"retry-after": str(max(1, math.ceil(seconds)))}
 
@@ -97,34 +94,6 @@ def invalid_customer_id(reason: str) -> Refusal:
     )
 
 
-def model_not_priced(model: str) -> Refusal:
-    """400: no price is known, so no spend limit could be kept."""
-    return Refusal(
-        status_code=400,
-        code="model_not_priced",
-        message=(
-            f"The model {shown(model)} has no known price, and this customer has a spend limit. "
-            "The operator can set one under prices in the configuration."
-        ),
-        param="model",
-        headers=_DO_NOT_RETRY,
-    )
-
-
-def cannot_be_bounded(what: str, param: str) -> Refusal:
-    """400: the cost of this request has no upper bound that could be held."""
-    return Refusal(
-        status_code=400,
-        code="cannot_be_bounded",
-        message=(
-            f"{what} has a cost that cannot be bounded beforehand, and this customer has a spend "
-            "limit. Leave it out, or use a customer without a spend limit."
-        ),
-        param=param,
-        headers=_DO_NOT_RETRY,
-    )
-
-
 def invalid_api_key(*, is_missing: bool) -> Refusal:
     """401: no key, or none that is in force."""
     if is_missing:
@@ -136,61 +105,6 @@ def invalid_api_key(*, is_missing: bool) -> Refusal:
         code="invalid_api_key",
         message=message,
         headers={"www-authenticate": "Bearer"},
-    )
-
-
-def spend_limit_exceeded(account: Account, balance: Balance, asked: NanoUsd) -> Refusal:
-    """402: settled spend alone leaves no room for the request."""
-    return Refusal(
-        status_code=402,
-        code="spend_limit_exceeded",
-        type="insufficient_quota",
-        message=(
-            f"This request may cost up to ${format_usd(asked)}, and {_spent(account, balance)}. "
-            f"{_when_again(account)}"
-        ),
-        metadata=_limit_facts(account, balance, asked),
-        headers=_DO_NOT_RETRY,
-    )
-
-
-def request_exceeds_limit(
-    account: Account, balance: Balance, asked: NanoUsd, *, largest_cap_tokens: int
-) -> Refusal:
-    """402: the request would not even fit an untouched limit."""
-    if largest_cap_tokens > 0:
-        remedy = f"With max_completion_tokens of at most {largest_cap_tokens} it would."
-    else:
-        remedy = "No output cap makes it fit: shorten the input."
-    return Refusal(
-        status_code=402,
-        code="request_exceeds_limit",
-        type="insufficient_quota",
-        message=(
-            f"This request may cost up to ${format_usd(asked)}, which can never fit the "
-            f"customer's {_limit_name(account)}. {remedy}"
-        ),
-        metadata={
-            **_limit_facts(account, balance, asked),
-            "largest_output_cap_tokens": largest_cap_tokens,
-        },
-        headers=_DO_NOT_RETRY,
-    )
-
-
-def in_flight_budget_exhausted(account: Account, balance: Balance, asked: NanoUsd) -> Refusal:
-    """429: the request would fit once open holds have settled."""
-    return Refusal(
-        status_code=429,
-        code="in_flight_budget_exhausted",
-        type="insufficient_quota",
-        message=(
-            f"This request may cost up to ${format_usd(asked)}; requests under way hold "
-            f"${format_usd(balance.held_nano_usd)} of the customer's {_limit_name(account)}. "
-            "Repeat it when they have ended."
-        ),
-        metadata=_limit_facts(account, balance, asked),
-        headers={**_retry_after(1), "x-should-retry": "true"},
     )
 
 
@@ -220,7 +134,7 @@ def customer_blocked(customer_id: str) -> Refusal:
         status_code=403,
         code="customer_blocked",
         message=f"The customer {shown(customer_id)} is blocked.",
-        headers=_DO_NOT_RETRY,
+        headers=DO_NOT_RETRY,
     )
 
 
@@ -284,32 +198,6 @@ def unsupported_content_encoding(encoding: str) -> Refusal:
     )
 
 
-def rate_limit_exceeded(limit: str, retry_after_s: float) -> Refusal:
-    """429: the customer's rate of requests is used up."""
-    return Refusal(
-        status_code=429,
-        code="rate_limit_exceeded",
-        type="requests",
-        message=(
-            f"The customer's rate limit of {limit} is reached. "
-            f"Repeat the request in {max(1, math.ceil(retry_after_s))} s."
-        ),
-        metadata={"limit": limit},
-        headers=_retry_after(retry_after_s),
-    )
-
-
-def too_many_new_customers(retry_after_s: float) -> Refusal:
-    """429: one key names new customers faster than anyone gains them."""
-    return Refusal(
-        status_code=429,
-        code="too_many_new_customers",
-        type="requests",
-        message="This key has named too many new customers within a minute.",
-        headers=_retry_after(retry_after_s),
-    )
-
-
 def tier_not_configured(tier: str) -> Refusal:
     """500: SQL knows the customer on a tier that the configuration lacks."""
     return Refusal(
@@ -357,7 +245,7 @@ def no_deployment_available(retry_after_s: float) -> Refusal:
         code="no_deployment_available",
         type="upstream_error",
         message="All deployments of this model failed lately and are left out for now.",
-        headers=_retry_after(retry_after_s),
+        headers=retry_after(retry_after_s),
     )
 
 
@@ -368,7 +256,7 @@ def enforcement_unavailable() -> Refusal:
         code="enforcement_unavailable",
         type="server_error",
         message="Limits cannot be checked at the moment. Nothing was charged.",
-        headers=_retry_after(1),
+        headers=retry_after(1),
     )
 
 
@@ -396,42 +284,3 @@ def shown(text: str) -> str:
     Quote a client's *text* for a message: printable, and short enough to be read.
     """
     return ascii(text if len(text) <= 80 else f"{text[:77]}...")  # noqa: PLR2004 - one line
-
-
-def _limit_name(account: Account) -> str:
-    limit = format_usd(account.limit_nano_usd or NanoUsd(0))
-    period = account.window.period
-    return (
-        f"${limit} lifetime limit"
-        if period is Period.LIFETIME
-        else f"${limit}/{period.value} limit"
-    )
-
-
-def _spent(account: Account, balance: Balance) -> str:
-    posted = format_usd(balance.posted_nano_usd)
-    return f"${posted} of the customer's {_limit_name(account)} is spent"
-
-
-def _when_again(account: Account) -> str:
-    ends_at = account.window.ends_at
-    if ends_at is None:
-        return "The operator can raise the limit."
-    return f"The limit begins anew at {_iso(ends_at)}."
-
-
-def _limit_facts(account: Account, balance: Balance, asked: NanoUsd) -> dict[str, object]:
-    ends_at = account.window.ends_at
-    return {
-        "period": account.window.period.value,
-        "limit_nano_usd": account.limit_nano_usd,
-        "limit_cents": format_cents(account.limit_nano_usd or NanoUsd(0)),
-        "spent_nano_usd": balance.posted_nano_usd,
-        "held_nano_usd": balance.held_nano_usd,
-        "requested_nano_usd": asked,
-        "resets_at": None if ends_at is None else _iso(ends_at),
-    }
-
-
-def _iso(at: datetime) -> str:
-    return at.isoformat().replace("+00:00", "Z")

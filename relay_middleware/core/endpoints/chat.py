@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from relay_middleware.core import refusals
+from relay_middleware.core import limit_refusals
 from relay_middleware.core.endpoints import members
 from relay_middleware.core.endpoints.forbidden import FORBIDDEN_MEMBERS
 from relay_middleware.core.endpoints.members import JsonObject
@@ -143,7 +143,7 @@ def refuse_unbounded(call: ChatCall) -> None:
     """
     if call.unbounded_member is not None:
         what = f"What {call.unbounded_member} asks for"
-        raise RefusedError(refusals.cannot_be_bounded(what, call.unbounded_member))
+        raise RefusedError(limit_refusals.cannot_be_bounded(what, call.unbounded_member))
 
 
 def usage_of(answer: JsonObject, *, reasoning_in_output: bool) -> Usage | None:

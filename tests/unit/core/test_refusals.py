@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from relay_middleware.core import refusals
+from relay_middleware.core import limit_refusals, refusals
 from relay_middleware.core.holds import Account, Balance
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import Period, window_of
@@ -26,17 +26,21 @@ ALL = [
     (refusals.invalid_request("wrong"), 400, "invalid_value"),
     (refusals.customer_required("X-Customer-Id"), 400, "customer_required"),
     (refusals.invalid_customer_id("No."), 400, "invalid_customer_id"),
-    (refusals.model_not_priced("m"), 400, "model_not_priced"),
-    (refusals.cannot_be_bounded("It", "tools"), 400, "cannot_be_bounded"),
+    (limit_refusals.model_not_priced("m"), 400, "model_not_priced"),
+    (limit_refusals.cannot_be_bounded("It", "tools"), 400, "cannot_be_bounded"),
     (refusals.invalid_api_key(is_missing=True), 401, "invalid_api_key"),
     (refusals.invalid_api_key(is_missing=False), 401, "invalid_api_key"),
-    (refusals.spend_limit_exceeded(MONTH, BALANCE, ASKED), 402, "spend_limit_exceeded"),
+    (limit_refusals.spend_limit_exceeded(MONTH, BALANCE, ASKED), 402, "spend_limit_exceeded"),
     (
-        refusals.request_exceeds_limit(MONTH, BALANCE, ASKED, largest_cap_tokens=7),
+        limit_refusals.request_exceeds_limit(MONTH, BALANCE, ASKED, largest_cap_tokens=7),
         402,
         "request_exceeds_limit",
     ),
-    (refusals.in_flight_budget_exhausted(MONTH, BALANCE, ASKED), 429, "in_flight_budget_exhausted"),
+    (
+        limit_refusals.in_flight_budget_exhausted(MONTH, BALANCE, ASKED),
+        429,
+        "in_flight_budget_exhausted",
+    ),
     (refusals.customer_forbidden(None), 403, "customer_forbidden"),
     (refusals.customer_forbidden("alice"), 403, "customer_forbidden"),
     (refusals.unknown_customer("bob"), 403, "unknown_customer"),
@@ -47,8 +51,8 @@ ALL = [
     (refusals.method_not_allowed("GET", "x", "POST"), 405, "method_not_allowed"),
     (refusals.body_too_large(10), 413, "body_too_large"),
     (refusals.unsupported_content_encoding("gzip"), 415, "unsupported_content_encoding"),
-    (refusals.rate_limit_exceeded("20/minute", 1.5), 429, "rate_limit_exceeded"),
-    (refusals.too_many_new_customers(2.0), 429, "too_many_new_customers"),
+    (limit_refusals.rate_limit_exceeded("20/minute", 1.5), 429, "rate_limit_exceeded"),
+    (limit_refusals.too_many_new_customers(2.0), 429, "too_many_new_customers"),
     (refusals.tier_not_configured("gone"), 500, "tier_not_configured"),
     (refusals.internal_error(), 500, "internal_error"),
     (refusals.upstream_error(), 502, "upstream_error"),
@@ -89,7 +93,7 @@ def test_money_refusal_names_the_numbers() -> None:
     """
     $0.012 asked, $4.995 of $5.00 a month spent, which begins anew on the first of December.
     """
-    refusal = refusals.spend_limit_exceeded(MONTH, BALANCE, ASKED)
+    refusal = limit_refusals.spend_limit_exceeded(MONTH, BALANCE, ASKED)
 
     assert "$0.012" in refusal.message
     assert "$4.995 of the customer's $5.00/month limit is spent" in refusal.message
@@ -109,7 +113,7 @@ def test_a_lifetime_limit_does_not_begin_anew() -> None:
     """
     A lifetime has no end to name.
     """
-    refusal = refusals.spend_limit_exceeded(LIFETIME, BALANCE, ASKED)
+    refusal = limit_refusals.spend_limit_exceeded(LIFETIME, BALANCE, ASKED)
 
     assert "$1.00 lifetime limit" in refusal.message
     assert "The operator can raise the limit." in refusal.message
@@ -121,7 +125,9 @@ def test_remedy_of_a_request_that_can_never_fit(largest: int, words: str) -> Non
     """
     Where a lower cap would fit, the largest one is named; where none would, the input is.
     """
-    refusal = refusals.request_exceeds_limit(MONTH, BALANCE, ASKED, largest_cap_tokens=largest)
+    refusal = limit_refusals.request_exceeds_limit(
+        MONTH, BALANCE, ASKED, largest_cap_tokens=largest
+    )
 
     assert words in refusal.message
     assert refusal.metadata["largest_output_cap_tokens"] == largest
@@ -131,7 +137,7 @@ def test_waits_are_rounded_up() -> None:
     """
     1.2 seconds are 2 whole ones: after 1 the request would be refused again.
     """
-    assert refusals.rate_limit_exceeded("1/minute", 1.2).headers["retry-after"] == "2"
+    assert limit_refusals.rate_limit_exceeded("1/minute", 1.2).headers["retry-after"] == "2"
 
 
 def test_client_text_in_a_message_is_short_and_printable() -> None:

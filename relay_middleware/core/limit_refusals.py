@@ -1,0 +1,159 @@
+"""
+Refusals by a limit: of money, of requests, and of what money cannot be bounded for.
+"""
+
+import math
+from datetime import datetime
+
+from relay_middleware.core.holds import Account, Balance
+from relay_middleware.core.money import NanoUsd, format_cents, format_usd
+from relay_middleware.core.periods import Period
+from relay_middleware.core.refusals import DO_NOT_RETRY, Refusal, retry_after, shown
+
+
+def model_not_priced(model: str) -> Refusal:
+    """400: no price is known, so no spend limit could be kept."""
+    return Refusal(
+        status_code=400,
+        code="model_not_priced",
+        message=(
+            f"The model {shown(model)} has no known price, and this customer has a spend limit. "
+            "The operator can set one under prices in the configuration."
+        ),
+        param="model",
+        headers=DO_NOT_RETRY,
+    )
+
+
+def cannot_be_bounded(what: str, param: str) -> Refusal:
+    """400: the cost of this request has no upper bound that could be held."""
+    return Refusal(
+        status_code=400,
+        code="cannot_be_bounded",
+        message=(
+            f"{what} has a cost that cannot be bounded beforehand, and this customer has a spend "
+            "limit. Leave it out, or use a customer without a spend limit."
+        ),
+        param=param,
+        headers=DO_NOT_RETRY,
+    )
+
+
+def spend_limit_exceeded(account: Account, balance: Balance, asked: NanoUsd) -> Refusal:
+    """402: settled spend alone leaves no room for the request."""
+    return Refusal(
+        status_code=402,
+        code="spend_limit_exceeded",
+        type="insufficient_quota",
+        message=(
+            f"This request may cost up to ${format_usd(asked)}, and {_spent(account, balance)}. "
+            f"{_when_again(account)}"
+        ),
+        metadata=_limit_facts(account, balance, asked),
+        headers=DO_NOT_RETRY,
+    )
+
+
+def request_exceeds_limit(
+    account: Account, balance: Balance, asked: NanoUsd, *, largest_cap_tokens: int
+) -> Refusal:
+    """402: the request would not even fit an untouched limit."""
+    if largest_cap_tokens > 0:
+        remedy = f"With max_completion_tokens of at most {largest_cap_tokens} it would."
+    else:
+        remedy = "No output cap makes it fit: shorten the input."
+    return Refusal(
+        status_code=402,
+        code="request_exceeds_limit",
+        type="insufficient_quota",
+        message=(
+            f"This request may cost up to ${format_usd(asked)}, which can never fit the "
+            f"customer's {_limit_name(account)}. {remedy}"
+        ),
+        metadata={
+            **_limit_facts(account, balance, asked),
+            "largest_output_cap_tokens": largest_cap_tokens,
+        },
+        headers=DO_NOT_RETRY,
+    )
+
+
+def in_flight_budget_exhausted(account: Account, balance: Balance, asked: NanoUsd) -> Refusal:
+    """429: the request would fit once open holds have settled."""
+    return Refusal(
+        status_code=429,
+        code="in_flight_budget_exhausted",
+        type="insufficient_quota",
+        message=(
+            f"This request may cost up to ${format_usd(asked)}; requests under way hold "
+            f"${format_usd(balance.held_nano_usd)} of the customer's {_limit_name(account)}. "
+            "Repeat it when they have ended."
+        ),
+        metadata=_limit_facts(account, balance, asked),
+        headers={**retry_after(1), "x-should-retry": "true"},
+    )
+
+
+def rate_limit_exceeded(limit: str, retry_after_s: float) -> Refusal:
+    """429: the customer's rate of requests is used up."""
+    return Refusal(
+        status_code=429,
+        code="rate_limit_exceeded",
+        type="requests",
+        message=(
+            f"The customer's rate limit of {limit} is reached. "
+            f"Repeat the request in {max(1, math.ceil(retry_after_s))} s."
+        ),
+        metadata={"limit": limit},
+        headers=retry_after(retry_after_s),
+    )
+
+
+def too_many_new_customers(retry_after_s: float) -> Refusal:
+    """429: one key names new customers faster than anyone gains them."""
+    return Refusal(
+        status_code=429,
+        code="too_many_new_customers",
+        type="requests",
+        message="This key has named too many new customers within a minute.",
+        headers=retry_after(retry_after_s),
+    )
+
+
+def _limit_name(account: Account) -> str:
+    limit = format_usd(account.limit_nano_usd or NanoUsd(0))
+    period = account.window.period
+    return (
+        f"${limit} lifetime limit"
+        if period is Period.LIFETIME
+        else f"${limit}/{period.value} limit"
+    )
+
+
+def _spent(account: Account, balance: Balance) -> str:
+    posted = format_usd(balance.posted_nano_usd)
+    return f"${posted} of the customer's {_limit_name(account)} is spent"
+
+
+def _when_again(account: Account) -> str:
+    ends_at = account.window.ends_at
+    if ends_at is None:
+        return "The operator can raise the limit."
+    return f"The limit begins anew at {_iso(ends_at)}."
+
+
+def _limit_facts(account: Account, balance: Balance, asked: NanoUsd) -> dict[str, object]:
+    ends_at = account.window.ends_at
+    return {
+        "period": account.window.period.value,
+        "limit_nano_usd": account.limit_nano_usd,
+        "limit_cents": format_cents(account.limit_nano_usd or NanoUsd(0)),
+        "spent_nano_usd": balance.posted_nano_usd,
+        "held_nano_usd": balance.held_nano_usd,
+        "requested_nano_usd": asked,
+        "resets_at": None if ends_at is None else _iso(ends_at),
+    }
+
+
+def _iso(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
