@@ -40,12 +40,11 @@ class Memory(Generic[Key, Value]):
             return None
         task = self._loading.get(key)
         if task is None:
-            task = self._loading[key] = asyncio.create_task(self._fetch(key))
+            task = self._loading[key] = asyncio.create_task(self._fetch(key, self._generation))
         # One of those who wait may be cancelled; the others still want the answer.
         return await asyncio.shield(task)
 
-    async def _fetch(self, key: Key) -> Value | None:
-        generation = self._generation
+    async def _fetch(self, key: Key, generation: int) -> Value | None:
         try:
             value = await self._load(key)
         finally:

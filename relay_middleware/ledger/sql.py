@@ -39,11 +39,14 @@ class SqlLedger:
         """
         if not records:
             return
-        ended = [record for record in records if isinstance(record, RequestEnded)]
+        # In one order in every process, so that two batches never wait for each other.
+        ended = sorted(
+            (record for record in records if isinstance(record, RequestEnded)),
+            key=lambda record: record.hold_id,
+        )
         attempts = [row for record in ended for row in attempt_rows(record)]
+        customers = {record.customer_id: customer_row(record) for record in reversed(records)}
         async with self._database.begin() as connection:
-            # In one order in every process, so that two batches never wait for each other.
-            customers = {record.customer_id: customer_row(record) for record in reversed(records)}
             await self._insert(connection, CUSTOMER, [customers[key] for key in sorted(customers)])
             await self._insert(connection, REQUEST, [request_row(record) for record in ended])
             await self._insert(connection, ATTEMPT, attempts)

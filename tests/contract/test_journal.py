@@ -1,0 +1,157 @@
+"""
+The journal: nothing is lost, doubled or reordered on the way to the ledger.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from fixtures.records import ended
+
+from relay_middleware.core.identifiers import CustomerId
+from relay_middleware.core.money import NanoUsd
+from relay_middleware.core.periods import PeriodWindow
+from relay_middleware.core.records import LedgerRecord
+from relay_middleware.errors import StoreUnavailableError
+from relay_middleware.ledger.journal import MAX_BATCH, QueueJournal
+from relay_middleware.ledger.sql import LedgerConflictError
+
+pytestmark = pytest.mark.anyio
+
+
+class MemoryLedger:
+    """
+    Keeps records in a list.
+
+    Attributes:
+        failures: How many more calls fail as if the database were away.
+        refused: A record that is never taken.
+    """
+
+    def __init__(self, *, failures: int = 0, refused: LedgerRecord | None = None) -> None:
+        self.kept: list[LedgerRecord] = []
+        self.batches: list[int] = []
+        self.failures = failures
+        self.refused = refused
+
+    async def append(self, records: Sequence[LedgerRecord]) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailableError("away")
+        if self.refused in records:
+            raise LedgerConflictError("refused")
+        self.batches.append(len(records))
+        self.kept += records
+
+    async def posted(
+        self,
+        windows: Sequence[PeriodWindow],  # noqa: ARG002 - the port's
+    ) -> Sequence[tuple[CustomerId, PeriodWindow, NanoUsd]]:
+        return []
+
+
+class Notes:
+    """What was acknowledged, and how long was waited."""
+
+    def __init__(self, *, failing: bool = False) -> None:
+        self.acknowledged: list[LedgerRecord] = []
+        self.pauses_s: list[float] = []
+        self.failing = failing
+
+    async def acknowledge(self, records: Sequence[LedgerRecord]) -> None:
+        self.acknowledged += records
+        if self.failing:
+            raise StoreUnavailableError("away")
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses_s.append(seconds)
+        await asyncio.sleep(0)
+
+
+async def fed(ledger: MemoryLedger, notes: Notes, records: Sequence[LedgerRecord]) -> int:
+    """Hand *records* over one by one, and return how many have not arrived."""
+    journal = QueueJournal(ledger, on_appended=notes.acknowledge, sleep=notes.sleep)
+    await journal.start()
+    await journal.start()
+    for record in records:
+        journal.put(record)
+    missing = await journal.drain(5)
+    await journal.aclose()
+    await journal.aclose()
+    return missing
+
+
+async def test_order_is_kept_and_batches_form() -> None:
+    """
+    1,200 records arrive in their order, in batches of at most 500, and are acknowledged so.
+    """
+    records = [ended(f"r{i}") for i in range(1200)]
+    ledger, notes = MemoryLedger(), Notes()
+
+    assert await fed(ledger, notes, records) == 0
+
+    assert ledger.kept == records
+    assert notes.acknowledged == records
+    assert max(ledger.batches) <= MAX_BATCH
+    assert len(ledger.batches) == 3
+
+
+async def test_a_database_that_is_away_delays_and_loses_nothing() -> None:
+    """
+    After three failures, waited for 0.1, 0.2 and 0.4 seconds, everything is there once.
+    """
+    records = [ended(f"r{i}") for i in range(5)]
+    ledger, notes = MemoryLedger(failures=3), Notes()
+
+    assert await fed(ledger, notes, records) == 0
+
+    assert ledger.kept == records
+    assert notes.pauses_s == [0.1, 0.2, 0.4]
+
+
+async def test_one_bad_record_keeps_no_other_out() -> None:
+    """
+    A record that the ledger refuses for good is dropped; those beside it arrive.
+    """
+    records = [ended(f"r{i}") for i in range(5)]
+    ledger, notes = MemoryLedger(refused=records[2]), Notes()
+
+    assert await fed(ledger, notes, records) == 0
+
+    assert ledger.kept == [*records[:2], *records[3:]]
+
+
+async def test_a_failing_acknowledgement_does_not_append_twice() -> None:
+    """
+    What the ledger has it keeps once, whatever becomes of the acknowledgement.
+    """
+    records = [ended("r1"), ended("r2")]
+    ledger, notes = MemoryLedger(), Notes(failing=True)
+
+    assert await fed(ledger, notes, records) == 0
+
+    assert ledger.kept == records
+
+
+async def test_drain_tells_how_many_are_missing() -> None:
+    """
+    With the database away for good the drain ends in time and counts what is not there.
+    """
+    ledger, notes = MemoryLedger(failures=10**9), Notes()
+    journal = QueueJournal(ledger, on_appended=notes.acknowledge, sleep=notes.sleep)
+    await journal.start()
+    journal.put(ended("r1"))
+    journal.put(ended("r2"))
+
+    assert await journal.drain(0.01) == 2
+
+    await journal.aclose()
+
+
+async def test_draining_nothing_takes_no_time() -> None:
+    """
+    An empty journal is drained, started or not.
+    """
+    journal = QueueJournal(MemoryLedger(), on_appended=Notes().acknowledge)
+
+    assert await journal.drain(0) == 0

@@ -1,0 +1,215 @@
+"""
+What the ledger promises, over each database.
+"""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from fixtures.records import AT, attempt, ended
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from relay_middleware.core.holds import HoldState
+from relay_middleware.core.identifiers import CustomerId
+from relay_middleware.core.periods import Period, window_of, windows_of
+from relay_middleware.core.records import AttemptOutcome, CustomerCreated, RequestEnded
+from relay_middleware.errors import ConfigurationError, StoreUnavailableError
+from relay_middleware.ledger.database import Database
+from relay_middleware.ledger.migrations import migrate
+from relay_middleware.ledger.sql import LedgerConflictError, SqlLedger
+from relay_middleware.ledger.tables import ATTEMPT, CUSTOMER, REQUEST, from_us, to_us
+
+pytestmark = pytest.mark.anyio
+
+NOVEMBER = window_of(Period.MONTH, AT)
+LIFETIME = window_of(Period.LIFETIME, AT)
+
+
+@pytest.fixture(name="ledger")
+def _ledger(database: Database) -> SqlLedger:
+    return SqlLedger(database)
+
+
+async def spent(ledger: SqlLedger) -> dict[str, int]:
+    return {customer: int(amount) for customer, _, amount in await ledger.posted([LIFETIME])}
+
+
+async def test_a_record_is_kept_once(ledger: SqlLedger) -> None:
+    """
+    Appended again, and twice in one batch, a request is one row.
+    """
+    await ledger.append([ended("r1", 100), ended("r1", 100), ended("r2", 7)])
+    await ledger.append([ended("r1", 100)])
+
+    assert await spent(ledger) == {"alice": 107}
+
+
+async def test_nothing_is_appended_of_nothing(ledger: SqlLedger) -> None:
+    """
+    An empty batch is no work.
+    """
+    await ledger.append([])
+
+    assert await spent(ledger) == {}
+
+
+async def test_another_charge_for_the_same_request_is_no_silence(ledger: SqlLedger) -> None:
+    """
+    The same id with another charge is an error with both numbers, and nothing of its batch is kept.
+    """
+    await ledger.append([ended("r1", 100)])
+
+    with pytest.raises(LedgerConflictError, match="charge of 100 nano-dollars, not 101"):
+        await ledger.append([ended("r2", 7), ended("r1", 101)])
+
+    assert await spent(ledger) == {"alice": 100}
+
+
+async def test_customers_are_made_as_they_come(ledger: SqlLedger, database: Database) -> None:
+    """
+    A customer that only a request names has a row too, and one that is there is left as it is.
+    """
+    bob = CustomerCreated(customer_id=CustomerId("bob"), tier="pro", created_at=AT)
+    await ledger.append([bob, ended("r1", customer="bob"), ended("r2", customer="carol")])
+
+    async with database.connect() as connection:
+        rows = await connection.execute(select(CUSTOMER.c.id, CUSTOMER.c.tier).order_by("id"))
+        assert [tuple(row) for row in rows] == [("bob", "pro"), ("carol", "free")]
+
+
+async def test_what_is_kept_of_a_request(ledger: SqlLedger, database: Database) -> None:
+    """
+    Exact cost as text, parts of the usage, and every attempt in its order.
+    """
+    tries = (attempt(AttemptOutcome.FAILED, 500), attempt(AttemptOutcome.SERVED, 200))
+    await ledger.append([ended(attempts=tries, cost_usd=Decimal("1E-12"))])
+
+    async with database.connect() as connection:
+        request = (await connection.execute(select(REQUEST))).one()
+        attempts = await connection.execute(select(ATTEMPT).order_by(ATTEMPT.c.number))
+        assert (request.cost_usd, request.cached_input_tokens) == ("0.000000000001", 4)
+        assert from_us(request.reserved_at_us) == AT
+        assert [(row.number, row.outcome) for row in attempts] == [(1, "failed"), (2, "served")]
+
+
+@pytest.mark.parametrize(
+    ("offset", "counted"),
+    [
+        (timedelta(), True),
+        (timedelta(microseconds=-1), False),
+        (timedelta(days=30, microseconds=-1), True),
+        (timedelta(days=30), False),
+    ],
+)
+async def test_a_window_has_its_start_and_not_its_end(
+    ledger: SqlLedger, offset: timedelta, *, counted: bool
+) -> None:
+    """
+    The first instant of November is November's, the first of December is not, to the microsecond.
+    """
+    await ledger.append([ended(at=datetime(2026, 11, 1, tzinfo=UTC) + offset)])
+
+    assert bool(await ledger.posted([NOVEMBER])) is counted
+
+
+async def test_released_requests_cost_nothing(ledger: SqlLedger) -> None:
+    """
+    Only what was settled is spent.
+    """
+    await ledger.append([ended("r1", 0, state=HoldState.RELEASED), ended("r2", 5)])
+
+    assert await spent(ledger) == {"alice": 5}
+
+
+async def test_sums_by_window(ledger: SqlLedger) -> None:
+    """
+    A request of yesterday is in the month and the lifetime, not in the day.
+    """
+    await ledger.append([ended("old", 3, at=AT - timedelta(days=1)), ended("new", 4)])
+
+    sums = {window.period: int(amount) for _, window, amount in await ledger.posted(windows_of(AT))}
+
+    assert sums == {Period.DAY: 4, Period.WEEK: 4, Period.MONTH: 7, Period.LIFETIME: 7}
+
+
+async def test_two_processes_append_at_once(ledger: SqlLedger, database: Database) -> None:
+    """
+    Overlapping batches in different orders, at once: every request once, and nobody waits for ever.
+    """
+    records = [ended(f"r{i}", 1, customer=f"c{i % 5}") for i in range(40)]
+    second = Database(database.url.render_as_string(hide_password=False))
+    other = SqlLedger(second)
+
+    await asyncio.gather(
+        *(ledger.append(records[i::4]) for i in range(4)),
+        *(other.append(list(reversed(records))[i::4]) for i in range(4)),
+    )
+
+    assert sum((await spent(ledger)).values()) == 40
+    await second.aclose()
+
+
+RECORDS = [ended(f"r{i}", 2**i, customer="ab"[i % 2]) for i in range(6)]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(RECORDS), max_size=8), max_size=5))
+def test_batches_do_not_matter(batches: list[list[RequestEnded]]) -> None:
+    """
+    However records are cut into batches, and however often they are repeated, the sums are theirs.
+    """
+
+    async def run() -> dict[str, int]:
+        with TemporaryDirectory() as folder:
+            database = Database(f"sqlite:///{Path(folder)}/relay.db")
+            await migrate(database)
+            ledger = SqlLedger(database)
+            for batch in batches:
+                await ledger.append(batch)
+            sums = await spent(ledger)
+            await database.aclose()
+            return sums
+
+    sums = asyncio.run(run())
+
+    appended = {record.hold_id: record for batch in batches for record in batch}.values()
+    for name in "ab":
+        expected = sum(each.charge_nano_usd for each in appended if each.customer_id == name)
+        assert sums.get(name, 0) == expected
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_times_are_exact(at: datetime) -> None:
+    """
+    Microseconds since 1970 and back are the same instant.
+    """
+    assert from_us(to_us(at)) == at
+
+
+@pytest.mark.parametrize("url", ["mysql://x", "nonsense", "redis://x"])
+def test_other_databases_are_refused(url: str) -> None:
+    """
+    The message says which there are.
+    """
+    with pytest.raises(ConfigurationError, match="sqlite:/// or postgresql://"):
+        Database(url)
+
+
+async def test_database_away_is_said_without_the_password() -> None:
+    """
+    Nobody listens: host and remedy are named, the password is not.
+    """
+    database = Database("postgresql://relay:hunter2@127.0.0.1:1/books")
+
+    with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1/books failed") as raised:
+        await SqlLedger(database).append([ended()])
+    with pytest.raises(StoreUnavailableError):
+        await SqlLedger(database).posted([LIFETIME])
+
+    assert "hunter2" not in str(raised.value)
+    await database.aclose()
