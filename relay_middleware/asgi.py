@@ -5,7 +5,8 @@ Source: ASGI specification, "HTTP & WebSocket message format", 2.5, read 2026-11
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -27,6 +28,9 @@ HeaderPairs = Sequence[tuple[bytes, bytes]]
 WRITE_TIMEOUT_S = 60.0
 """Longest wait for a client to take what was sent; past it the client counts as gone."""
 
+READ_TIMEOUT_S = 30.0
+"""Longest wait for the next piece of a body: a client that sends none must not keep its place."""
+
 
 class ClientGoneError(Exception):
     """The client hung up before its request was complete."""
@@ -37,7 +41,8 @@ async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> 
     Return the whole request body.
 
     Raises:
-        RefusedError: 413, it is longer than *limit_bytes*; 415, it is compressed.
+        RefusedError: 408, it stopped coming; 413, it is longer than *limit_bytes*; 415, it is
+            compressed.
         ClientGoneError: The client hung up first.
     """
     for encoding in headers.get(b"content-encoding", ()):
@@ -50,7 +55,11 @@ async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> 
     pieces: list[bytes] = []
     size = 0
     while True:
-        message = await receive()
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                message = await receive()
+        except TimeoutError:
+            raise RefusedError(refusals.body_timeout(READ_TIMEOUT_S)) from None
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         piece = message.get("body", b"")
@@ -91,17 +100,20 @@ def decode_json(body: bytes) -> object:
 class ClientWatch:
     """
     Notices when the client hangs up, once its request body was read.
+
+    Attributes:
+        is_gone: Whether it has.
     """
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._task: asyncio.Task[None] | None = None
-        self._callbacks: list[Callable[[], None]] = []
+        self._listening: asyncio.Task[None] | None = None
+        self._callback: Callable[[], None] | None = None
         self.is_gone = False
 
     def start(self) -> None:
         """Begin to listen."""
-        self._task = asyncio.create_task(self._listen())
+        self._listening = asyncio.create_task(self._listen())
 
     async def _listen(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -113,21 +125,24 @@ class ClientWatch:
         if self.is_gone:
             return
         self.is_gone = True
-        for callback in self._callbacks:
-            callback()
+        if self._callback is not None:
+            self._callback()
 
-    def when_gone(self, callback: Callable[[], None]) -> None:
-        """Call *callback* once when the client goes; at once if it has gone."""
+    @contextmanager
+    def calling(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Call *callback* when the client goes while the context lasts; at once if it has gone."""
+        self._callback = callback
         if self.is_gone:
             callback()
-        else:
-            self._callbacks.append(callback)
+        try:
+            yield
+        finally:
+            self._callback = None
 
     def stop(self) -> None:
         """Stop listening."""
-        self._callbacks.clear()
-        if self._task is not None:
-            self._task.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
 
 
 class Responder:

@@ -102,9 +102,9 @@ class Completion:
             seconds = drains.enter()
             limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
-        self._watch.when_gone(begin)
         try:
-            yield
+            with self._watch.calling(begin):
+                yield
         finally:
             if seconds:
                 drains.leave()

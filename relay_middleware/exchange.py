@@ -3,6 +3,7 @@ One request below the prefix, and its response.
 """
 
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
@@ -32,6 +33,10 @@ log = structlog.get_logger("relay")
 
 CLIENT_GONE = 499
 """What the log says of a request whose client hung up before an answer: nginx's number."""
+
+
+MAX_SHOWN = 80
+"""Characters shown of a model's name that nobody has checked."""
 
 
 class Exchange:
@@ -68,12 +73,13 @@ class Exchange:
             self._line.is_client_gone = True
         except RefusedError as error:
             await self._refuse(error.refusal)
-        except StoreUnavailableError:
-            log.exception("enforcement_unavailable", request_id=self._request_id)
+        except StoreUnavailableError as error:
+            log.error(  # noqa: TRY400 - a traceback would show the vendor's text
+                "enforcement_unavailable", request_id=self._request_id, reason=str(error)
+            )
             await self._refuse(refusals.enforcement_unavailable())
-        except Exception:
-            # The request edge: a bug of ours must neither reach the client as text nor go unseen.
-            log.exception("request_failed", request_id=self._request_id)
+        except Exception as error:  # noqa: BLE001 - the request edge: a bug must not go unanswered
+            self._log_bug(error)
             await self._refuse(refusals.internal_error())
         finally:
             self._watch.stop()
@@ -81,6 +87,15 @@ class Exchange:
             self._line.is_client_gone = self._watch.is_gone or self._line.is_client_gone
             self._line.duration_ms = round((time.perf_counter() - started_s) * 1000, 3)
             log.info("request_finished", **self._line.facts())
+
+    def _log_bug(self, error: Exception) -> None:
+        # Kind and place, not its text: that may hold what a provider or a client sent.
+        log.error(
+            "request_failed",
+            request_id=self._request_id,
+            error=type(error).__name__,
+            stack="".join(traceback.format_tb(error.__traceback__)),
+        )
 
     async def _route(self) -> None:
         method, endpoint = self._endpoint()
@@ -120,7 +135,8 @@ class Exchange:
         self._watch.start()
         call = chat.parse(decode_json(body))
         self._line.is_stream = call.is_stream
-        self._line.model = call.model
+        # Cut, because it is logged and sent back although it may be anything yet.
+        self._line.model = call.model and call.model[:MAX_SHOWN]
         customer_id = self._admission.customer_id(key, self._headers, call.user)
         self._line.customer_id = customer_id
         admitted = await self._admission.admit(

@@ -3,6 +3,7 @@ What every request is served with: the ports, and the operator's rules.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 
@@ -34,9 +35,12 @@ class Background:
 
     async def drain(self, timeout_s: float) -> int:
         """Wait for all work, at most *timeout_s*, then cancel the rest; return how much it was."""
-        if not self._tasks:
-            return 0
-        _, unfinished = await asyncio.wait(self._tasks, timeout=timeout_s)
+        # Work may spawn more work (a settle that is repeated), so what there is is asked again.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        unfinished = list(self._tasks)
         for task in unfinished:
             task.cancel()
         # Cancelled work still ends its hold, so it is waited for.

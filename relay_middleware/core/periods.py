@@ -59,8 +59,7 @@ def window_of(period: Period, at: datetime) -> PeriodWindow:
         case Period.MONTH:
             first = midnight.replace(day=1)
             return _window(period, first, (first + timedelta(days=31)).replace(day=1))
-        case Period.LIFETIME:
-            return _window(period, None, None)
+    return _window(period, None, None)
 
 
 def windows_of(at: datetime) -> tuple[PeriodWindow, ...]:

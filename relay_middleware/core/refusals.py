@@ -180,6 +180,15 @@ def method_not_allowed(method: str, path: str, allowed: str) -> Refusal:
     )
 
 
+def body_timeout(seconds: float) -> Refusal:
+    """408: the body stopped coming before it was complete."""
+    return Refusal(
+        status_code=408,
+        code="body_timeout",
+        message=f"Nothing more of the body came for {seconds:g} s. Send it without a pause.",
+    )
+
+
 def body_too_large(limit_bytes: int) -> Refusal:
     """413: the body is longer than the configuration accepts."""
     return Refusal(

@@ -26,7 +26,7 @@ and predicted output, whose rejected tokens are billed beyond the output cap."""
 
 _PLAIN_TOOLS = frozenset({"function", "custom"})
 _PLAIN_CONTENT = frozenset({"text", "refusal"})
-_BINARY_CONTENT = frozenset({"image_url", "input_audio", "file"})
+_BINARY_MEMBERS = frozenset({"image_url", "input_audio", "file"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +169,7 @@ def output_bytes(data: bytes) -> int:
 
 def input_bytes(body: JsonObject) -> int:
     """
-    Return the UTF-8 bytes of the text in *body*'s messages and tools.
+    Return the UTF-8 bytes of all texts in *body*'s messages and tools, roles and types too.
 
     What a picture or a recording would come to is not known and counts as nothing.
     """
@@ -180,9 +180,7 @@ def _text_bytes(value: object) -> int:
     if isinstance(value, str):
         return len(value.encode("utf-8", "surrogatepass"))
     if isinstance(value, Mapping):
-        if value.get("type") in _BINARY_CONTENT:
-            return 0
-        return sum(_text_bytes(item) for item in value.values())
+        return sum(_text_bytes(value[name]) for name in value.keys() - _BINARY_MEMBERS)
     if isinstance(value, list):
         return sum(_text_bytes(item) for item in value)
     return 0

@@ -68,6 +68,7 @@ def test_null_is_absent() -> None:
     call = chat.parse({"messages": MESSAGES, **dict.fromkeys(names)})
 
     assert (call.model, call.choices, call.asked_output_tokens) == (None, 1, None)
+    assert not chat.parse(body(stream=True, stream_options=None)).wants_usage_chunk
 
 
 @pytest.mark.parametrize(
@@ -213,18 +214,18 @@ def test_text_of_an_answer_is_counted(data: bytes, expected: int) -> None:
 
 def test_text_of_a_request_is_counted() -> None:
     """
-    UTF-8 bytes of texts in messages and tools count; an image's data does not.
+    UTF-8 bytes of texts in messages and tools count, roles and types too; an image's data does not.
     """
     request = {
         "messages": [
             {"content": "é"},
             {"content": [{"type": "image_url", "image_url": {"url": "data:" + "A" * 999}}]},
         ],
-        "tools": [{"function": {"name": "f"}}],
+        "tools": [{"function": {"name": "f", "strict": True}}],
         "n": 1,
     }
 
-    assert chat.input_bytes(request) == 2 + 1
+    assert chat.input_bytes(request) == 2 + len("image_url") + 1
 
 
 def test_counted_usage_in_openai_form() -> None:

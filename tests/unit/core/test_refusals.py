@@ -49,6 +49,7 @@ ALL = [
     (refusals.model_not_found("m"), 404, "model_not_found"),
     (refusals.unknown_path("GET", "x"), 404, "unknown_url"),
     (refusals.method_not_allowed("GET", "x", "POST"), 405, "method_not_allowed"),
+    (refusals.body_timeout(30.0), 408, "body_timeout"),
     (refusals.body_too_large(10), 413, "body_too_large"),
     (refusals.unsupported_content_encoding("gzip"), 415, "unsupported_content_encoding"),
     (limit_refusals.rate_limit_exceeded("20/minute", 1.5), 429, "rate_limit_exceeded"),

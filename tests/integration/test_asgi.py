@@ -1,0 +1,110 @@
+"""
+ASGI's side: slow and vanishing clients.
+"""
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+import pytest
+
+from relay_middleware import asgi
+from relay_middleware.asgi import ClientGoneError, ClientWatch, Responder, read_body
+from relay_middleware.core.refusals import RefusedError
+
+pytestmark = pytest.mark.anyio
+
+
+class Client:
+    """Sends prepared messages, then is silent."""
+
+    def __init__(self, *messages: MutableMapping[str, Any]) -> None:
+        self.messages = list(messages)
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        if self.messages:
+            return self.messages.pop(0)
+        return await asyncio.Future()
+
+
+def piece(body: bytes, *, more: bool) -> MutableMapping[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+GONE: MutableMapping[str, Any] = {"type": "http.disconnect"}
+
+
+async def test_pieces_are_joined() -> None:
+    """
+    A body in three pieces is one body.
+    """
+    client = Client(piece(b"a", more=True), piece(b"b", more=True), piece(b"c", more=False))
+
+    assert await read_body(client.receive, {}, limit_bytes=3) == b"abc"
+
+
+async def test_bound_is_inclusive() -> None:
+    """
+    Three bytes fit a bound of three, a fourth does not.
+    """
+    client = Client(piece(b"abc", more=True), piece(b"d", more=False))
+
+    with pytest.raises(RefusedError, match="larger than 3 bytes"):
+        await read_body(client.receive, {}, limit_bytes=3)
+
+
+async def test_body_that_stops_coming(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A client that sends half a body and waits is answered, so that it does not keep its place.
+    """
+    monkeypatch.setattr(asgi, "READ_TIMEOUT_S", 0.01)
+    client = Client(piece(b"a", more=True))
+
+    with pytest.raises(RefusedError) as refused:
+        await read_body(client.receive, {}, limit_bytes=3)
+
+    assert refused.value.refusal.status_code == 408
+
+
+async def test_client_gone_in_its_body() -> None:
+    """
+    Who hangs up in the middle is gone, not refused.
+    """
+    with pytest.raises(ClientGoneError):
+        await read_body(Client(piece(b"a", more=True), GONE).receive, {}, limit_bytes=3)
+
+
+async def test_watch_calls_once_and_only_in_its_context() -> None:
+    """
+    The callback is called once when the client goes, at once if it has gone, and not afterwards.
+    """
+    calls: list[str] = []
+    watch = ClientWatch(Client(GONE).receive)
+    with watch.calling(lambda: calls.append("early")):
+        pass
+    watch.mark_gone()
+    watch.mark_gone()
+    with watch.calling(lambda: calls.append("late")):
+        pass
+
+    assert calls == ["late"]
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), TimeoutError()])
+async def test_a_write_that_fails_means_gone(error: Exception) -> None:
+    """
+    A server that raises, or a client that takes nothing, ends the sending and nothing else.
+    """
+    sent: list[str] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message["type"])
+        raise error
+
+    watch = ClientWatch(Client().receive)
+    responder = Responder(send, watch)
+    await responder.start(200, [])
+    await responder.write(b"more", is_last=True)
+
+    assert watch.is_gone
+    assert sent == ["http.response.start"]

@@ -1,0 +1,61 @@
+"""
+Work that outlives its request, and the places for it.
+"""
+
+import asyncio
+
+import pytest
+
+from relay_middleware.services import Background, Drains
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_drain_waits_for_work_and_the_work_it_makes() -> None:
+    """
+    Work that spawns more work is waited for, both of it.
+    """
+    background, done = Background(), []
+
+    async def second() -> None:
+        done.append("second")
+
+    async def first() -> None:
+        await asyncio.sleep(0)
+        background.spawn(second())
+        done.append("first")
+
+    background.spawn(first())
+
+    assert await background.drain(5) == 0
+    assert done == ["first", "second"]
+
+
+async def test_drain_cancels_what_takes_too_long() -> None:
+    """
+    Work that does not end is cancelled, may clean up, and is counted.
+    """
+    background, cleaned = Background(), []
+
+    async def endless() -> None:
+        try:
+            await asyncio.Future()
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append(True)
+
+    background.spawn(endless())
+
+    assert await background.drain(0.01) == 1
+    assert cleaned == [True]
+
+
+def test_places_are_bounded() -> None:
+    """
+    Of two places the third comer gets none, until one is given back.
+    """
+    drains = Drains(at_most=2, seconds=120)
+
+    assert [drains.enter() for _ in range(3)] == [120, 120, 0]
+    drains.leave()
+    assert drains.enter() == 120
