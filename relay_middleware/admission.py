@@ -226,7 +226,7 @@ class Admission:
             result = await self._services.spend.reserve(hold)
         except StoreUnavailableError:
             # It is unknown whether the hold was taken; giving back what is not there is harmless.
-            self._services.background.spawn(self._give_back(hold))
+            self._services.background.spawn(give_back(self._services, hold))
             raise
         if isinstance(result, NotReserved):
             raise RefusedError(refuse_money(demand, hold, result, cap_tokens=cap_tokens))
@@ -241,22 +241,33 @@ class Admission:
             )
         except BaseException:
             # Whatever ends the request here, nobody else knows of the hold.
-            self._services.background.spawn(self._give_back(hold))
+            self._services.background.spawn(give_back(self._services, hold))
             raise
         if refusing is not None:
-            await self._give_back(hold)
+            await give_back(self._services, hold)
             raise RefusedError(
                 limit_refusals.rate_limit_exceeded(refusing.limit, refusing.reset_after_s)
             )
 
-    async def _give_back(self, hold: Hold) -> None:
-        for pause_s in (0.1, 1.0, 10.0):
-            try:
-                await self._services.spend.release(hold, is_dispatched=False)
-            except StoreUnavailableError:
-                await self._services.sleep(pause_s)
-            else:
-                return
+
+async def give_back(services: Services, hold: Hold) -> None:
+    """
+    Release *hold*, of which no provider has heard; if the store is away, later.
+    """
+    try:
+        await services.spend.release(hold, is_dispatched=False)
+    except StoreUnavailableError:
+        services.background.spawn(_give_back_later(services, hold))
+
+
+async def _give_back_later(services: Services, hold: Hold) -> None:
+    for pause_s in (0.1, 1.0, 10.0):
+        await services.sleep(pause_s)
+        try:
+            await services.spend.release(hold, is_dispatched=False)
+        except StoreUnavailableError:
+            continue
+        return
 
 
 def _candidates(

@@ -4,7 +4,7 @@ Settlement: the one end of every hold, and the record of it.
 
 from dataclasses import dataclass
 
-from relay_middleware.admission import Admitted
+from relay_middleware.admission import Admitted, give_back
 from relay_middleware.core.charging import NOTHING, Bill, bill, spend_remaining
 from relay_middleware.core.deployments import Deployment
 from relay_middleware.core.holds import Ended, HoldState
@@ -73,7 +73,7 @@ class Settlement:
         """
         self.is_ended = True
         if not attempts:
-            await self._release(is_dispatched=False)
+            await give_back(self._services, self._admitted.hold)
             return
         await self._end(self._record(attempts, status_code))
 
@@ -89,10 +89,7 @@ class Settlement:
     async def _apply(self, record: RequestEnded) -> Ended:
         if record.state is HoldState.SETTLED:
             return await self._services.spend.settle(self._admitted.hold, record.charge_nano_usd)
-        return await self._release(is_dispatched=True)
-
-    async def _release(self, *, is_dispatched: bool) -> Ended:
-        return await self._services.spend.release(self._admitted.hold, is_dispatched=is_dispatched)
+        return await self._services.spend.release(self._admitted.hold, is_dispatched=True)
 
     async def _end_later(self, record: RequestEnded) -> None:
         try:

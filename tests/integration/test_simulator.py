@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from relay_middleware.testing import Simulator, tokens_of
+from relay_middleware.testing import tokens_of
 
 MESSAGES = [{"role": "user", "content": "Hello you"}]
 CHAT = {"model": "m", "messages": MESSAGES}
@@ -26,32 +26,6 @@ WEATHER = {
     },
 }
 CLOCK = {"type": "function", "function": {"name": "clock"}}
-
-
-@pytest.fixture(name="simulator", scope="module")
-def _simulator() -> Simulator:
-    """
-    One for all tests here; each uses a profile of its own.
-    """
-    return Simulator()
-
-
-@pytest.fixture(name="url", scope="module")
-def _url(simulator: Simulator) -> Iterator[str]:
-    """
-    Where it listens.
-    """
-    with simulator.run_in_thread() as url:
-        yield url
-
-
-@pytest.fixture(name="client")
-def _client(url: str) -> Iterator[httpx.Client]:
-    """
-    A client with a key.
-    """
-    with httpx.Client(base_url=url, headers={"Authorization": "Bearer sk-test-1234"}) as client:
-        yield client
 
 
 @pytest.fixture(name="sdk")

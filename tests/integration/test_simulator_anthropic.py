@@ -21,23 +21,6 @@ WEATHER = {
 }
 
 
-@pytest.fixture(name="simulator", scope="module")
-def _simulator() -> Simulator:
-    """
-    One for all tests here; each uses a profile of its own.
-    """
-    return Simulator()
-
-
-@pytest.fixture(name="url", scope="module")
-def _url(simulator: Simulator) -> Iterator[str]:
-    """
-    Where it listens.
-    """
-    with simulator.run_in_thread() as url:
-        yield url
-
-
 @pytest.fixture(name="client")
 def _client(url: str) -> Iterator[httpx.Client]:
     """

@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import socket
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -14,32 +13,6 @@ import pytest
 from relay_middleware.testing import Behaviour, NotLoopbackError, Simulator
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hello you"}]}
-
-
-@pytest.fixture(name="simulator", scope="module")
-def _simulator() -> Simulator:
-    """
-    One for all tests here; each uses a profile of its own.
-    """
-    return Simulator()
-
-
-@pytest.fixture(name="url", scope="module")
-def _url(simulator: Simulator) -> Iterator[str]:
-    """
-    Where it listens.
-    """
-    with simulator.run_in_thread() as url:
-        yield url
-
-
-@pytest.fixture(name="client")
-def _client(url: str) -> Iterator[httpx.Client]:
-    """
-    A client with a key.
-    """
-    with httpx.Client(base_url=url, headers={"Authorization": "Bearer sk-test-1234"}) as client:
-        yield client
 
 
 def test_models_are_listed_and_not_counted(simulator: Simulator, client: httpx.Client) -> None:

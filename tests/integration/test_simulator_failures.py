@@ -18,32 +18,6 @@ STREAM = CHAT | {"stream": True}
 KEY = {"Authorization": "Bearer sk-test-1234"}
 
 
-@pytest.fixture(name="simulator", scope="module")
-def _simulator() -> Simulator:
-    """
-    One for all tests here; each uses a profile of its own.
-    """
-    return Simulator()
-
-
-@pytest.fixture(name="url", scope="module")
-def _url(simulator: Simulator) -> Iterator[str]:
-    """
-    Where it listens.
-    """
-    with simulator.run_in_thread() as url:
-        yield url
-
-
-@pytest.fixture(name="client")
-def _client(url: str) -> Iterator[httpx.Client]:
-    """
-    A client with a key.
-    """
-    with httpx.Client(base_url=url, headers=KEY) as client:
-        yield client
-
-
 @pytest.fixture(name="impatient")
 def _impatient(url: str) -> Iterator[httpx.Client]:
     """

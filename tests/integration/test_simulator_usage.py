@@ -3,7 +3,6 @@ Usage that is missing, in an unusual place, or a lie.
 """
 
 import json
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -12,32 +11,6 @@ from relay_middleware.testing import Behaviour, Simulator
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hello you"}]}
 WITH_USAGE = CHAT | {"stream": True, "stream_options": {"include_usage": True}}
-
-
-@pytest.fixture(name="simulator", scope="module")
-def _simulator() -> Simulator:
-    """
-    One for all tests here; each uses a profile of its own.
-    """
-    return Simulator()
-
-
-@pytest.fixture(name="url", scope="module")
-def _url(simulator: Simulator) -> Iterator[str]:
-    """
-    Where it listens.
-    """
-    with simulator.run_in_thread() as url:
-        yield url
-
-
-@pytest.fixture(name="client")
-def _client(url: str) -> Iterator[httpx.Client]:
-    """
-    A client with a key.
-    """
-    with httpx.Client(base_url=url, headers={"Authorization": "Bearer sk-test-1234"}) as client:
-        yield client
 
 
 def post(client: httpx.Client, profile: str, body: object) -> httpx.Response:
