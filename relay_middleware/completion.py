@@ -48,6 +48,9 @@ STREAM_HEADERS: HeaderPairs = (
 )
 
 
+Answer = WholeAnswer | StreamAnswer | RefusedAnswer
+
+
 class Completion:
     """Sends one admitted request upstream and answers its client."""
 
@@ -69,6 +72,7 @@ class Completion:
         self._tried: list[Deployment] = []
         self._attempts: tuple[Attempt, ...] = ()
         self._annotator: StreamAnnotator | None = None
+        self._is_broken = False
         self._rates: asyncio.Task[tuple[RateStatus, ...]] | None = None
 
     async def run(self) -> None:
@@ -81,7 +85,11 @@ class Completion:
         try:
             async with asyncio.timeout(None) as limit:
                 with self._draining(limit):
-                    await self._answer()
+                    answer = await self._receive()
+            # Outside of the limit: a settle must not be cut off in its middle.
+            await self._conclude(answer)
+        except UpstreamError as error:
+            raise await self._unanswered(_refusal_of(error), error.attempts) from error
         except TimeoutError:
             # The client has gone, and so has the time in which its answer is read all the same.
             self._line.is_client_gone = True
@@ -109,22 +117,28 @@ class Completion:
             if seconds:
                 drains.leave()
 
-    async def _answer(self) -> None:
+    async def _receive(self) -> Answer | None:
+        """Have the request answered, a stream to its end; None if the client was gone before."""
         if self._watch.is_gone:
-            return
+            return None
         if self._admitted.tier.rate_limits:
             self._rates = asyncio.create_task(self._rate_status())
-        try:
-            answer = await self._services.upstream.send(self._call())
-        except UpstreamError as error:
-            raise await self._unanswered(_refusal_of(error), error.attempts) from error
+        answer = await self._services.upstream.send(self._call())
         self._attempts = answer.attempts
         self._line.tried(answer.attempts)
+        if isinstance(answer, StreamAnswer):
+            await self._responder.start(200, await self._stream_headers(answer.deployment))
+            self._annotator = self._new_annotator(answer.deployment)
+            self._is_broken = await self._pump(answer, self._annotator)
+        return answer
+
+    async def _conclude(self, answer: Answer | None) -> None:
+        """Charge *answer*, and send what the client has not got of it."""
         match answer:
             case WholeAnswer():
                 await self._send_whole(answer)
-            case StreamAnswer():
-                await self._send_stream(answer)
+            case StreamAnswer() if self._annotator is not None:
+                await self._end_stream(answer.deployment, self._annotator)
             case RefusedAnswer(status_code=status_code, message=message):
                 refusal = refusals.provider_refused(
                     status_code, message, code=answer.code, param=answer.param
@@ -166,24 +180,22 @@ class Completion:
         headers = [*annotation.to_headers(receipt), *await self._limit_headers()]
         await self._responder.send_json(200, headers, body)
 
-    async def _send_stream(self, answer: StreamAnswer) -> None:
-        deployment = answer.deployment
-        self._annotator = annotator = StreamAnnotator(
+    def _new_annotator(self, deployment: Deployment) -> StreamAnnotator:
+        return StreamAnnotator(
             wants_usage_chunk=self._admitted.call.wants_usage_chunk,
             usage_of=partial(chat.usage_of, reasoning_in_output=deployment.reasoning_in_output),
             output_bytes=chat.output_bytes,
             decode_json=orjson.loads,
             encode_json=orjson.dumps,
         )
-        await self._responder.start(200, await self._stream_headers(deployment))
-        is_broken = await self._pump(answer, annotator)
+
+    async def _end_stream(self, deployment: Deployment, annotator: StreamAnnotator) -> None:
         usage, source = self._streamed_usage(annotator)
         receipt = await self._settle(deployment, usage, source)
-        error = refusals.upstream_interrupted().envelope() if is_broken else None
         last = annotator.finish(
             usage=annotator.usage_object or chat.to_wire(usage),
             added=annotation.to_members(receipt),
-            error=error,
+            error=refusals.upstream_interrupted().envelope() if self._is_broken else None,
         )
         await self._responder.write(last, is_last=True)
 

@@ -78,13 +78,17 @@ class Settlement:
         await self._end(self._record(attempts, status_code))
 
     async def _end(self, record: RequestEnded) -> Ended | None:
+        is_postponed = False
         try:
-            ended = await self._apply(record)
+            return await self._apply(record)
         except StoreUnavailableError:
+            is_postponed = True
             self._services.background.spawn(self._end_later(record))
             return None
-        self._services.journal.put(record)
-        return ended
+        finally:
+            # Also when we are cancelled, at the end of the program: the money was spent.
+            if not is_postponed:
+                self._services.journal.put(record)
 
     async def _apply(self, record: RequestEnded) -> Ended:
         if record.state is HoldState.SETTLED:

@@ -8,15 +8,27 @@ from typing import Protocol
 
 from sqlalchemy import event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from relay_middleware.errors import ConfigurationError, StoreUnavailableError
+from relay_middleware.errors import ConfigurationError, RelayError, StoreUnavailableError
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
 BUSY_TIMEOUT_S = 5.0
 """Longest wait for another process's write to SQLite."""
+
+
+_REFUSING_SQLSTATES = ("22", "23")
+"""
+Classes "data exception" and "integrity constraint violation".
+
+Source: PostgreSQL documentation, appendix A, "PostgreSQL Error Codes", read 2026-11-23.
+"""
+
+
+class ValueRefusedError(RelayError):
+    """The database is there and never takes these values: repeating them is of no use."""
 
 
 class _Cursor(Protocol):
@@ -78,24 +90,43 @@ class Database:
         Raises:
             StoreUnavailableError: The database did not answer; nothing was written, unless the
                 answer to the commit was lost.
+            ValueRefusedError: A value breaks a constraint or fits no column. Nothing was written.
         """
         try:
             async with self.engine.begin() as connection:
                 yield connection
-        except (SQLAlchemyError, OSError) as error:
+        # The last two are how SQLite's driver refuses a number or a text, in no class of its own.
+        except (SQLAlchemyError, OSError, OverflowError, UnicodeError) as error:
+            if _is_refusal(error):
+                raise ValueRefusedError(
+                    f"the database {self._place} refused a value ({type(error).__name__})"
+                ) from error
             raise self._unavailable(error) from error
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self.engine.dispose()
 
+    @property
+    def _place(self) -> str:
+        # Never the whole URL: it may hold a password.
+        name = str(self.url.database)
+        return name if self.is_sqlite else f"{self.url.host}/{name}"
+
     def _unavailable(self, error: Exception) -> StoreUnavailableError:
-        # The vendor's text may hold statements with their values, and the URL a password.
-        where = self.url.database if self.is_sqlite else f"{self.url.host}/{self.url.database}"
+        # Never the vendor's text: it may hold statements with their values.
         return StoreUnavailableError(
-            f"the database {where} failed ({type(error).__name__}). Is it there, and is"
+            f"the database {self._place} failed ({type(error).__name__}). Is it there, and is"
             " database_url right?"
         )
+
+
+def _is_refusal(error: Exception) -> bool:
+    if isinstance(error, IntegrityError | DataError | OverflowError | UnicodeError):
+        return True
+    # What asyncpg refuses before sending has no class of its own in SQLAlchemy, but its state.
+    sqlstate = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    return isinstance(sqlstate, str) and sqlstate.startswith(_REFUSING_SQLSTATES)
 
 
 def _with_driver(database_url: str) -> URL:

@@ -3,11 +3,14 @@ Keys and customers, as SQL has them: read at first sight, and again when anythin
 """
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from relay_middleware.core.identifiers import ApiKeyId, CustomerId
 from relay_middleware.core.keys import ApiKey, KeyRight
@@ -24,22 +27,37 @@ log = structlog.get_logger("relay")
 POLL_S = 1.0
 """How often the revision is read: a revoked key stops working within twice this time."""
 
+TRUST_S = 30.0
+"""How long what is known stays in force while the revision cannot be read: long enough for a
+restart of the database, too short for a revoked key to live on behind a broken network."""
+
+ANSWER_TIMEOUT_S = 5.0
+"""Longest wait for one answer: a connection whose other end is gone would keep silent for ever."""
+
 
 class SqlDirectory:
     """
     `CustomerDirectory` over a SQL database.
 
-    While the database is away what is known stays in force: nobody can change it there either.
+    While the database is away what is known stays in force for `TRUST_S`; then every answer is
+    `StoreUnavailableError`, until the revision was read again. So it is before `start`.
     """
 
     def __init__(
         self,
         database: Database,
         *,
+        poll_interval_s: float = POLL_S,
+        answer_timeout_s: float = ANSWER_TIMEOUT_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
+        self._poll_interval_s = poll_interval_s
+        self._answer_timeout_s = answer_timeout_s
         self._sleep = sleep
+        self._monotonic_s = monotonic_s
+        self._trusted_until_s = -math.inf
         self._keys: Memory[str, ApiKey] = Memory(self._load_key)
         self._customers: Memory[CustomerId, Customer] = Memory(self._load_customer)
         self._revision: int | None = None
@@ -61,7 +79,7 @@ class SqlDirectory:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with suppress(asyncio.CancelledError):
                 await task
 
     async def refresh(self) -> None:
@@ -71,17 +89,20 @@ class SqlDirectory:
         Raises:
             StoreUnavailableError: The database did not answer.
         """
-        async with self._database.connect() as connection:
+        # Counted from before the question: what changes after the answer is not in it.
+        asked_at_s = self._monotonic_s()
+        async with self._asking() as connection:
             revision: int = (await connection.execute(select(REVISION.c.number))).scalar_one()
         if revision != self._revision:
             self._revision = revision
             self._keys.forget()
             self._customers.forget()
+        self._trusted_until_s = asked_at_s + TRUST_S
 
     async def _watch(self) -> None:
         is_away = False
         while True:
-            await self._sleep(POLL_S)
+            await self._sleep(self._poll_interval_s)
             try:
                 await self.refresh()
             except StoreUnavailableError as error:
@@ -93,19 +114,41 @@ class SqlDirectory:
 
     async def api_key(self, key_hash: str) -> ApiKey | None:
         """Return the key in force whose secret hashes to *key_hash*."""
+        self._require_trust()
         return await self._keys.get(key_hash)
 
     async def customer(self, customer_id: CustomerId) -> Customer | None:
         """Return the customer, or None if there is none of that name."""
+        self._require_trust()
         return await self._customers.get(customer_id)
 
     def remember(self, customer: Customer) -> None:
         """Know *customer*, whose row is on its way to SQL, from now on."""
         self._customers.put(customer.customer_id, customer)
 
+    def _require_trust(self) -> None:
+        if self._monotonic_s() >= self._trusted_until_s:
+            raise StoreUnavailableError(
+                f"keys and customers could not be checked for changes for {TRUST_S:.0f} s"
+            )
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection that answers in time, or raise `StoreUnavailableError`."""
+        try:
+            async with (
+                asyncio.timeout(self._answer_timeout_s),
+                self._database.connect() as connection,
+            ):
+                yield connection
+        except TimeoutError as error:
+            raise StoreUnavailableError(
+                f"the database did not answer in {self._answer_timeout_s:g} s"
+            ) from error
+
     async def _load_key(self, key_hash: str) -> ApiKey | None:
         query = select(API_KEY).where(API_KEY.c.hash == key_hash, API_KEY.c.revoked_at_us.is_(None))
-        async with self._database.connect() as connection:
+        async with self._asking() as connection:
             row = (await connection.execute(query)).one_or_none()
         if row is None:
             return None
@@ -118,7 +161,7 @@ class SqlDirectory:
     async def _load_customer(self, customer_id: CustomerId) -> Customer | None:
         customers = select(CUSTOMER).where(CUSTOMER.c.id == customer_id)
         overrides = select(CUSTOMER_OVERRIDE).where(CUSTOMER_OVERRIDE.c.customer_id == customer_id)
-        async with self._database.connect() as connection:
+        async with self._asking() as connection:
             row = (await connection.execute(customers)).one_or_none()
             if row is None:
                 return None

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from relay_middleware.core.records import LedgerRecord
+from relay_middleware.core.records import LedgerRecord, RequestEnded
 from relay_middleware.errors import StoreUnavailableError
+from relay_middleware.ledger.database import ValueRefusedError
 from relay_middleware.ledger.sql import LedgerConflictError
 from relay_middleware.ports import Ledger
 
@@ -38,7 +39,7 @@ class QueueJournal:
     ) -> None:
         """
         Args:
-            on_appended: Called with each batch that the ledger has; may raise
+            on_appended: Called with the records of each batch that the ledger took; may raise
                 `StoreUnavailableError`, which is logged.
         """  # fmt: skip
         self._ledger = ledger
@@ -80,16 +81,17 @@ class QueueJournal:
         while True:
             await self._arrived.wait()
             batch = [self._waiting[i] for i in range(min(MAX_BATCH, len(self._waiting)))]
-            await self._append(batch)
+            taken = await self._append(batch)
             # Only now: whatever ends this task before, the records are still counted as waiting.
             for _ in batch:
                 self._waiting.popleft()
-            await self._acknowledge(batch)
+            await self._acknowledge(taken)
             if not self._waiting:
                 self._arrived.clear()
                 self._emptied.set()
 
-    async def _append(self, batch: Sequence[LedgerRecord]) -> None:
+    async def _append(self, batch: Sequence[LedgerRecord]) -> Sequence[LedgerRecord]:
+        """Return those that the ledger took: all but the ones that it never will."""
         pause_s = FIRST_PAUSE_S
         while True:
             try:
@@ -98,20 +100,29 @@ class QueueJournal:
                 log.warning("ledger_unavailable", reason=str(error), records=len(self._waiting))
                 await self._sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            except LedgerConflictError:
+            except (LedgerConflictError, ValueRefusedError) as error:
                 if len(batch) == 1:
-                    log.exception("ledger_record_refused")
-                    return
+                    _log_refused(batch[0], error)
+                    return []
                 # One bad record must not keep the others out.
-                for record in batch:
-                    await self._append([record])
-                return
+                return [taken for record in batch for taken in await self._append([record])]
             else:
-                return
+                return batch
 
-    async def _acknowledge(self, batch: Sequence[LedgerRecord]) -> None:
+    async def _acknowledge(self, taken: Sequence[LedgerRecord]) -> None:
+        if not taken:
+            return
         try:
-            await self._on_appended(batch)
+            await self._on_appended(taken)
         except StoreUnavailableError as error:
             # Their holds are then remembered for longer than they need be.
             log.warning("holds_not_acknowledged", reason=str(error))
+
+
+def _log_refused(record: LedgerRecord, error: Exception) -> None:
+    """Whom it would have charged and how much, for a correction by hand; no vendor's text."""
+    facts: dict[str, object] = {"customer_id": record.customer_id, "reason": str(error)}
+    if isinstance(record, RequestEnded):
+        facts |= {"hold_id": record.hold_id, "charge_nano_usd": record.charge_nano_usd}
+    # Without the exception: its cause quotes the statement with all its values.
+    log.error("ledger_record_refused", **facts)  # noqa: TRY400

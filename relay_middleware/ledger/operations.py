@@ -35,6 +35,10 @@ class UnknownKeyError(RelayError):
     """There is no key of that id."""
 
 
+class RepeatedOperationError(RelayError):
+    """An operation of that id was applied before, and what it gave cannot be given again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """
@@ -63,6 +67,7 @@ async def create_key(
         customer_id: The customer it is bound to, exactly where *right* is `CUSTOMER`.
 
     Raises:
+        RepeatedOperationError: The operation was applied before. Its key stands, no other was made.
         StoreUnavailableError: The database did not answer.
     """
     secret = KEY_PREFIX + secrets.token_urlsafe(32)
@@ -77,9 +82,14 @@ async def create_key(
         "created_at_us": to_us(operation.at),
     }
     details = {"right": right.value, "customer_id": customer_id}
-    await _apply(
+    is_new = await _apply(
         database, operation, "create_key", key.api_key_id, details, API_KEY.insert().values(row)
     )
+    if not is_new:
+        raise RepeatedOperationError(
+            f"operation {operation.operation_id} was applied before; if it made a key, its secret"
+            " was shown then: revoke that key and create another one with a new operation"
+        )
     return key, secret
 
 
@@ -196,7 +206,8 @@ async def _apply(
     subject: str,
     details: Mapping[str, object],
     *statements: Executable,
-) -> None:
+) -> bool:
+    """Return whether it was applied: not where an operation of its id was before."""
     row = {
         "id": operation.operation_id,
         "kind": kind,
@@ -207,10 +218,11 @@ async def _apply(
     async with database.begin() as connection:
         noted = await connection.execute(_insert_new(database, OPERATION, row))
         if noted.rowcount == 0:
-            return
+            return False
         for statement in statements:
             await connection.execute(statement)
         await connection.execute(update(REVISION).values(number=REVISION.c.number + 1))
+    return True
 
 
 def _insert_new(database: Database, table: Table, row: Mapping[str, object]) -> Insert:

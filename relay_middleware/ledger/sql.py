@@ -36,6 +36,7 @@ class SqlLedger:
         Raises:
             StoreUnavailableError: Nothing was written; the same batch may be appended again.
             LedgerConflictError: One is there already with another charge. Nothing was written.
+            ValueRefusedError: The database never takes one of them. Nothing was written.
         """
         if not records:
             return
