@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sqlalchemy import event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from relay_middleware.errors import ConfigurationError, RelayError, StoreUnavailableError
@@ -122,7 +122,7 @@ class Database:
 
 
 def _is_refusal(error: Exception) -> bool:
-    if isinstance(error, IntegrityError | DataError | OverflowError | UnicodeError):
+    if isinstance(error, IntegrityError | OverflowError | UnicodeError):
         return True
     # What asyncpg refuses before sending has no class of its own in SQLAlchemy, but its state.
     sqlstate = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None

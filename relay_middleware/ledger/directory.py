@@ -27,9 +27,9 @@ log = structlog.get_logger("relay")
 POLL_S = 1.0
 """How often the revision is read: a revoked key stops working within twice this time."""
 
-TRUST_S = 30.0
-"""How long what is known stays in force while the revision cannot be read: long enough for a
-restart of the database, too short for a revoked key to live on behind a broken network."""
+TRUST_S = 900.0
+"""How long what is known stays in force while the revision cannot be read: a database that is away
+for ten minutes stops nobody, a revoked key does not live on for ever behind a broken network."""
 
 ANSWER_TIMEOUT_S = 5.0
 """Longest wait for one answer: a connection whose other end is gone would keep silent for ever."""

@@ -125,4 +125,4 @@ def _log_refused(record: LedgerRecord, error: Exception) -> None:
     if isinstance(record, RequestEnded):
         facts |= {"hold_id": record.hold_id, "charge_nano_usd": record.charge_nano_usd}
     # Without the exception: its cause quotes the statement with all its values.
-    log.error("ledger_record_refused", **facts)  # noqa: TRY400
+    log.error("ledger_record_refused", **facts)

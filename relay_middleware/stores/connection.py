@@ -13,8 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError, ResponseError
 
 from relay_middleware.errors import StoreUnavailableError
 
@@ -32,6 +31,19 @@ class Scripts(Protocol):
     """
     Runs the scripts in `lua/`: all that the spend store needs of Redis.
     """
+
+    async def ping(self) -> None:
+        """
+        Ask whether Redis is there.
+
+        Raises:
+            StoreUnavailableError: It is not.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
 
     async def call(self, name: str, keys: Sequence[str], args: Sequence[str]) -> Reply:
         """
@@ -57,6 +69,9 @@ def connection_pool(redis_url: str) -> BlockingConnectionPool:
         socket_connect_timeout=COMMAND_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
         retry_on_error=[],
+        # Saying who we are takes half the time of a connect (107 to 55 ms for 64, measured), and a
+        # burst after the start makes all of them at once, within one time-out.
+        driver_info=None,
     )
 
 
@@ -92,7 +107,7 @@ class RedisScripts:
         """
         Run the script *name*, atomically.
 
-        Repeated once where the connection broke: every script may be.
+        Repeated once where the connection broke at once: every script may be. Not after a wait.
 
         Raises:
             StoreUnavailableError: It did not answer in time; whether it ran is unknown.
@@ -101,9 +116,10 @@ class RedisScripts:
         try:
             try:
                 reply: Reply = await script(keys=keys, args=args)
-            except RedisTimeoutError:
-                raise
-            except RedisConnectionError:
+            except RedisConnectionError as error:
+                if isinstance(error.__cause__, TimeoutError):
+                    # No connection of the pool became free: a second wait is not an immediate try.
+                    raise
                 reply = await script(keys=keys, args=args)
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
@@ -122,6 +138,11 @@ class RedisScripts:
 
     def _unavailable(self, error: Exception) -> StoreUnavailableError:
         # The vendor's text may hold the URL, and with it the password.
+        if isinstance(error, ResponseError):
+            return StoreUnavailableError(
+                f"Redis at {self._address} refused a command ({type(error).__name__}). Is it the"
+                " primary, with memory left, and may this user run scripts?"
+            )
         return StoreUnavailableError(
             f"Redis at {self._address} did not answer ({type(error).__name__}). Is it running, and"
             " is redis_url right?"

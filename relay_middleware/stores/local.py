@@ -54,11 +54,12 @@ class _Account:
 
 @dataclass(slots=True)
 class _Known:
-    """What is remembered of a hold: *amount* is what it held, then what it was settled for."""
+    """What is remembered of a hold: *amount* is what it held, *actual* what it was settled for."""
 
     state: HoldState
     amount: NanoUsd
     actual: NanoUsd = NO_MONEY
+    forgotten_at: datetime | None = None
 
 
 class LocalSpendStore:
@@ -82,22 +83,23 @@ class LocalSpendStore:
         Take the lock. Calling it again does nothing.
 
         Raises:
-            ConfigurationError: Another process has it.
+            ConfigurationError: Another process has it, or the folder cannot be written to.
         """
         if self._lock is not None:
             return
-        self._lock_path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = _locked(self._lock_path)
         except BlockingIOError:
-            os.close(lock)
             raise ConfigurationError(
                 f"another process uses the embedded store in {self._lock_path.parent}. It counts in"
                 " one process only, and a second one would double every limit: run one worker, or"
                 " set redis_url"
             ) from None
-        self._lock = lock
+        except OSError as error:
+            raise ConfigurationError(
+                f"the embedded store cannot write to {self._lock_path.parent} ({error.strerror}):"
+                " set state_dir to a folder of this process, or set redis_url"
+            ) from error
 
     async def aclose(self) -> None:
         """Give the lock back."""
@@ -154,7 +156,7 @@ class LocalSpendStore:
             return self._ended(hold, HoldState.RELEASED, is_duplicate=True)
         previous = self._end(hold, known, HoldEvent.RELEASE)
         if not is_dispatched:
-            self._forget_later(hold.hold_id)
+            self._forget_later(hold.hold_id, self._holds[hold.hold_id])
         return self._ended(hold, previous)
 
     async def acknowledge(self, holds: Sequence[tuple[CustomerId, HoldId]]) -> None:
@@ -162,7 +164,7 @@ class LocalSpendStore:
         for _, hold_id in holds:
             known = self._holds.get(hold_id)
             if known is not None and known.state is not HoldState.OPEN:
-                self._forget_later(hold_id)
+                self._forget_later(hold_id, known)
 
     async def raise_to(
         self, customer_id: CustomerId, window: PeriodWindow, posted_nano_usd: NanoUsd
@@ -204,18 +206,35 @@ class LocalSpendStore:
                 self._ends.append((window.ends_at + KEPT_AFTER_WINDOW, key))
         return account
 
-    def _forget_later(self, hold_id: HoldId) -> None:
-        self._forgotten_at.append((self._clock.now() + KEPT_AFTER_END, hold_id))
+    def _forget_later(self, hold_id: HoldId, known: _Known) -> None:
+        known.forgotten_at = self._clock.now() + KEPT_AFTER_END
+        self._forgotten_at.append((known.forgotten_at, hold_id))
 
     def _forget(self) -> None:
         """Drop what is due: a few at a time, in the order in which it came."""
         now = self._clock.now()
         while self._forgotten_at and self._forgotten_at[0][0] <= now:
-            self._holds.pop(self._forgotten_at.popleft()[1], None)
+            due, hold_id = self._forgotten_at.popleft()
+            known = self._holds.get(hold_id)
+            # Acknowledged again meanwhile, or another hold by now: then a later entry is its.
+            if known is not None and known.forgotten_at == due:
+                del self._holds[hold_id]
         # Windows of different length end in no order; one that ends late delays the ones after
         # it, by a month at most.
         while self._ends and self._ends[0][0] <= now:
             self._accounts.pop(self._ends.popleft()[1], None)
+
+
+def _locked(path: Path) -> int:
+    """Return the descriptor of *path*, locked until it is closed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
 
 
 def _balances(accounts: Sequence[_Account]) -> tuple[Balance, ...]:

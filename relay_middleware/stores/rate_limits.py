@@ -2,9 +2,9 @@
 Request rates, counted by `limits`: sliding windows, in memory or in Redis.
 """
 
-import time
 from collections.abc import Sequence
 from functools import cache
+from math import floor
 from typing import Self
 from urllib.parse import quote
 
@@ -36,6 +36,7 @@ class LimitsRateLimiter:
             where: Names the storage in messages.
             pool: Closed with this.
         """  # fmt: skip
+        self._storage = storage
         self._counter = SlidingWindowCounterRateLimiter(storage)
         self._where = where
         self._pool = pool
@@ -95,17 +96,41 @@ class LimitsRateLimiter:
 
     async def _status(self, name: str, limit: str) -> RateStatus:
         item = _item(limit)
-        stats = await self._counter.get_window_stats(item, name)
-        return RateStatus(
-            limit=limit,
-            limit_requests=item.amount,
-            remaining_requests=stats.remaining,
-            # `limits` reads the wall clock itself, so the difference is taken to the same one.
-            reset_after_s=max(0.0, stats.reset_time - time.time()),
-        )
+        window = await self._storage.get_sliding_window(item.key_for(name), item.get_expiry())
+        return status_of(limit, *window)
 
     def _unavailable(self) -> StoreUnavailableError:
         return StoreUnavailableError(f"request rates cannot be counted: {self._where} failed")
+
+
+def status_of(
+    limit: str, previous: int, previous_left_s: float, current: int, current_left_s: float
+) -> RateStatus:
+    """
+    Say what two windows of `limits` leave of *limit*.
+
+    Not by its own `get_window_stats`, which says 0 s instead of a whole window at a window's start.
+
+    Args:
+        previous: Requests of the previous window, which count less and less.
+        previous_left_s: Seconds until they count for nothing.
+        current: Requests of the current window.
+        current_left_s: Seconds until those count for nothing: its own rest and one window more.
+    """
+    item = _item(limit)
+    window_s = item.get_expiry()
+    fading = previous * previous_left_s / window_s
+    reset_after_s = 0.0
+    if fading:
+        reset_after_s = previous_left_s % (window_s / previous)
+    elif current:
+        reset_after_s = current_left_s - window_s
+    return RateStatus(
+        limit=limit,
+        limit_requests=item.amount,
+        remaining_requests=max(0, item.amount - floor(fading + current)),
+        reset_after_s=max(0.0, reset_after_s),
+    )
 
 
 def _name(subject: str) -> str:

@@ -18,7 +18,7 @@ from relay_middleware.core.holds import (
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import PeriodWindow
-from relay_middleware.stores.connection import RedisScripts
+from relay_middleware.stores.connection import Scripts
 from relay_middleware.stores.keys import account_key, bucket_of, hold_key, open_holds_key
 
 KEPT_AFTER_END_S = 600
@@ -33,7 +33,7 @@ _SHORTAGES = {b"EXHAUSTED": Shortage.EXHAUSTED, b"IN_FLIGHT": Shortage.IN_FLIGHT
 class RedisSpendStore:
     """`SpendStore` in one Redis, shared by any number of processes."""
 
-    def __init__(self, scripts: RedisScripts) -> None:
+    def __init__(self, scripts: Scripts) -> None:
         """
         Args:
             scripts: Closed with this.

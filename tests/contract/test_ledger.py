@@ -3,6 +3,7 @@ What the ledger promises, over each database.
 """
 
 import asyncio
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,10 +17,12 @@ from sqlalchemy import select
 
 from relay_middleware.core.holds import HoldState
 from relay_middleware.core.identifiers import CustomerId
+from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import Period, window_of, windows_of
 from relay_middleware.core.records import AttemptOutcome, CustomerCreated, RequestEnded
+from relay_middleware.core.usage import Usage
 from relay_middleware.errors import ConfigurationError, StoreUnavailableError
-from relay_middleware.ledger.database import Database
+from relay_middleware.ledger.database import Database, ValueRefusedError
 from relay_middleware.ledger.migrations import migrate
 from relay_middleware.ledger.sql import LedgerConflictError, SqlLedger
 from relay_middleware.ledger.tables import ATTEMPT, CUSTOMER, REQUEST, from_us, to_us
@@ -68,6 +71,45 @@ async def test_another_charge_for_the_same_request_is_no_silence(ledger: SqlLedg
         await ledger.append([ended("r2", 7), ended("r1", 101)])
 
     assert await spent(ledger) == {"alice": 100}
+
+
+REFUSED = {
+    "breaks a constraint": dataclasses.replace(ended("bad"), charge_nano_usd=NanoUsd(-1)),
+    "fits no column": dataclasses.replace(
+        ended("bad"), usage=Usage(input_tokens=2**63, output_tokens=5)
+    ),
+    "is no text": dataclasses.replace(ended("bad"), model="secret\ud800"),
+}
+
+
+@pytest.mark.parametrize("record", REFUSED.values(), ids=REFUSED.keys())
+async def test_what_is_never_taken_is_not_an_outage(
+    ledger: SqlLedger, record: RequestEnded
+) -> None:
+    """
+    A value that repeating does not help is told from a database that is away; its batch is not
+    kept, its text not quoted, and the next batch is taken.
+    """
+    with pytest.raises(ValueRefusedError, match="refused a value") as raised:
+        await ledger.append([ended("r1", 100), record])
+    await ledger.append([ended("r2", 7)])
+
+    assert "secret" not in str(raised.value)
+    assert await spent(ledger) == {"alice": 7}
+
+
+async def test_postgresql_takes_no_zero_byte(postgres_url: str) -> None:
+    """
+    A provider's service tier with a zero byte in it, which SQLite takes, is refused for good.
+    """
+    database = Database(postgres_url)
+    await migrate(database)
+    usage = Usage(input_tokens=10, output_tokens=5, service_tier="flex\0")
+
+    with pytest.raises(ValueRefusedError):
+        await SqlLedger(database).append([dataclasses.replace(ended(), usage=usage)])
+
+    await database.aclose()
 
 
 async def test_customers_are_made_as_they_come(ledger: SqlLedger, database: Database) -> None:

@@ -4,12 +4,12 @@ What every `SpendStore` promises, over each of them.
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from fixtures.clock import FakeClock
+from fixtures.spend_states import expire, grant
 from redis.asyncio import Redis
 
 from relay_middleware.core.holds import (
@@ -27,7 +27,7 @@ from relay_middleware.core.holds import (
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.money import MAX_NANO_USD, NanoUsd
 from relay_middleware.core.periods import Period, window_of, windows_of
-from relay_middleware.errors import ConfigurationError, StoreUnavailableError
+from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.ports import SpendStore
 from relay_middleware.stores.connection import RedisScripts
 from relay_middleware.stores.keys import account_key, hold_key, open_holds_key
@@ -282,22 +282,7 @@ async def in_state(spend: SpendStore, state: HoldState, redis_url: str | None) -
     elif state is HoldState.RELEASED:
         await spend.release(hold(), is_dispatched=True)
     elif state is HoldState.EXPIRED:
-        await expire(spend, redis_url)
-
-
-async def expire(spend: SpendStore, redis_url: str | None) -> None:
-    """What a sweep does to h1: held goes down, posted goes up, provisionally."""
-    if isinstance(spend, LocalSpendStore):
-        spend._holds[HoldId("h1")].state = HoldState.EXPIRED  # noqa: SLF001 - no sweep exists yet
-        for account in spend._accounts.values():  # noqa: SLF001 - the same
-            account.held, account.posted = 0, 60
-        return
-    assert redis_url is not None
-    async with Redis.from_url(redis_url) as client:
-        await client.hset(hold_key(ALICE, HoldId("h1")), "state", "expired")
-        for item in hold().accounts:
-            key = account_key(ALICE, item.window)
-            await client.hset(key, mapping={"held": 0, "posted": 60})
+        await expire(spend, hold(), redis_url)
 
 
 def redis_url_of(request: pytest.FixtureRequest) -> str | None:
@@ -330,6 +315,47 @@ async def test_the_table_of_transitions_is_the_stores(
             await act()
         expected = 60 if state is HoldState.SETTLED else 0
     assert await balances(spend) == [(expected, 0)] * 4
+
+
+@pytest.mark.parametrize("state", [HoldState.OPEN, HoldState.EXPIRED], ids=lambda s: s.value)
+@pytest.mark.parametrize("event", [HoldEvent.SETTLE, HoldEvent.RELEASE], ids=lambda e: e.value)
+async def test_free_holds_end_like_others(
+    spend: SpendStore, state: HoldState, event: HoldEvent, request: pytest.FixtureRequest
+) -> None:
+    """
+    A hold of 0 is settled and released like one of 60: Redis knows no number `-0` to take back.
+    """
+    await spend.reserve(hold("free", 0))
+    if state is HoldState.EXPIRED:
+        await expire(spend, hold("free", 0), redis_url_of(request))
+
+    if event is HoldEvent.SETTLE:
+        ended = await spend.settle(hold("free", 0), NanoUsd(0))
+    else:
+        ended = await spend.release(hold("free", 0), is_dispatched=True)
+
+    assert ended.previous is state
+    assert await balances(spend) == [(0, 0)] * 4
+
+
+@pytest.mark.parametrize(
+    ("amount", "expected"), [(120, None), (121, Shortage.EXHAUSTED)], ids=["fits", "one-more"]
+)
+async def test_credit_raises_the_limit(
+    spend: SpendStore, amount: int, expected: Shortage | None, request: pytest.FixtureRequest
+) -> None:
+    """
+    A limit of 100 and a credit of 20 let 120 be held, and not 121; the answer shows the credit.
+    """
+    month = window_of(Period.MONTH, AT)
+    await grant(spend, ALICE, month, NanoUsd(20), redis_url_of(request))
+
+    result = await spend.reserve(hold(amount=amount))
+
+    if isinstance(result, NotReserved):
+        assert (result.shortage, result.balance.credit_nano_usd) == (expected, 20)
+    else:
+        assert (None, result.balances[2].credit_nano_usd) == (expected, 20)
 
 
 @pytest.mark.parametrize("customer", ["alice", "never-seen-before"])
@@ -403,7 +429,7 @@ async def test_acknowledge_leaves_open_holds_alone(spend: SpendStore) -> None:
     assert (await spend.settle(hold(), NanoUsd(1))).previous is HoldState.OPEN
 
 
-# What only one of them can show.
+# What only Redis can show; `tests/unit/test_local_store.py` is its counterpart.
 
 
 @pytest.fixture(name="redis_client")
@@ -489,39 +515,3 @@ async def test_redis_scripts_are_loaded_again(
     await redis_client.script_flush()
 
     assert isinstance(await redis_spend.reserve(hold("h2", 1)), Reserved)
-
-
-async def test_local_store_is_one_processs(tmp_path: Path) -> None:
-    """
-    A second one on the same folder is refused in words; after the first has closed it may start.
-    """
-    first, second = (LocalSpendStore(state_dir=tmp_path, clock=FakeClock(AT)) for _ in range(2))
-    await first.start()
-    await first.start()
-
-    with pytest.raises(ConfigurationError, match="set redis_url"):
-        await second.start()
-    await first.aclose()
-    await second.start()
-    await second.aclose()
-
-
-async def test_local_store_forgets_like_redis(tmp_path: Path) -> None:
-    """
-    Ten minutes after its acknowledgement a hold is forgotten, 40 days after its end a period is.
-    """
-    clock = FakeClock(AT)
-    store = LocalSpendStore(state_dir=tmp_path, clock=clock)
-    await store.reserve(hold("a", 10))
-    await store.settle(hold("a", 10), NanoUsd(10))
-    await store.acknowledge([(ALICE, HoldId("a"))])
-
-    clock.advance(minutes=9, seconds=59)
-    assert (await store.settle(hold("a", 10), NanoUsd(10))).is_duplicate
-    clock.advance(seconds=1)
-    await store.reserve(hold("b", 0))
-    assert HoldId("a") not in store._holds  # noqa: SLF001 - what is gone cannot be asked for
-    clock.advance(days=50)
-    await store.reserve(replace(hold("c", 0), accounts=()))
-
-    assert {key for _, key in store._accounts} == {"lifetime"}  # noqa: SLF001 - the same

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
-from redis.cluster import key_slot
+from redis.crc import key_slot
 
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.periods import Period, window_of, windows_of

@@ -15,10 +15,10 @@ if state == 'settled' then
 end
 for i = 3, #KEYS do
   if state == 'open' then
-    redis.call('HINCRBY', KEYS[i], 'held', '-' .. amount)
+    take_back(KEYS[i], 'held', amount)
   elseif state == 'expired' then
     -- Its whole amount was posted provisionally when it expired.
-    redis.call('HINCRBY', KEYS[i], 'posted', '-' .. amount)
+    take_back(KEYS[i], 'posted', amount)
   end
 end
 -- Also where there was no hold: a reserve that was cut off may still arrive, and must not be taken.

@@ -19,10 +19,10 @@ if state == 'released' then
 end
 for i = 3, #KEYS do
   if state == 'open' then
-    redis.call('HINCRBY', KEYS[i], 'held', '-' .. amount)
+    take_back(KEYS[i], 'held', amount)
   elseif state == 'expired' then
     -- Its whole amount was posted provisionally when it expired.
-    redis.call('HINCRBY', KEYS[i], 'posted', '-' .. amount)
+    take_back(KEYS[i], 'posted', amount)
   end
   redis.call('HINCRBY', KEYS[i], 'posted', ARGV[2])
   if ARGV[i] ~= '' then
