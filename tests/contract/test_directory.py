@@ -207,8 +207,8 @@ async def test_what_is_known_outlives_the_database(tmp_path: Path) -> None:
 
 async def test_trust_ends_when_changes_cannot_be_seen(database: Database) -> None:
     """
-    What is known is answered for less than 15 minutes after the last poll that was answered, then not
-    until the next one: a key that was revoked meanwhile does not live on.
+    What is known is answered for less than 15 minutes after the last poll that was answered, then
+    not until the next one: a key that was revoked meanwhile does not live on.
     """
     assert TRUST_S == 900.0
     now_s = 0.0
