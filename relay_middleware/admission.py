@@ -116,7 +116,9 @@ class Admission:
         Raises:
             RefusedError: 403, unknown or blocked; 429, too many new ones; 500, of no known tier.
         """
-        customer = await self._services.directory.customer(customer_id)
+        directory = self._services.directory
+        # Asked twice: while it was read, another request may have created it.
+        customer = await directory.customer(customer_id) or directory.known(customer_id)
         if customer is None:
             customer = await self._create(key, customer_id)
         if customer.status is CustomerStatus.BLOCKED:
@@ -133,11 +135,18 @@ class Admission:
         is_wanted = rules.creates_unknown or key.customer_id is not None
         if rules.default_tier is None or not is_wanted:
             raise RefusedError(refusals.unknown_customer(customer_id))
-        refusing = await services.rates.hit(f"key:{key.api_key_id}", (NEW_CUSTOMERS,))
+        customer = Customer(customer_id=customer_id, tier=rules.default_tier, is_new=True)
+        # Before the first await: of many first requests at once one creates, the others find it.
+        services.directory.remember(customer)
+        is_counted = False
+        try:
+            refusing = await services.rates.hit(f"key:{key.api_key_id}", (NEW_CUSTOMERS,))
+            is_counted = refusing is None
+        finally:
+            if not is_counted:
+                services.directory.forget(customer_id)
         if refusing is not None:
             raise RefusedError(limit_refusals.too_many_new_customers(refusing.reset_after_s))
-        customer = Customer(customer_id=customer_id, tier=rules.default_tier, is_new=True)
-        services.directory.remember(customer)
         services.journal.put(
             CustomerCreated(
                 customer_id=customer_id, tier=customer.tier, created_at=services.clock.now()

@@ -165,8 +165,16 @@ class CustomerDirectory(Protocol):
         """Return the customer, or None if there is none of that name."""
         ...
 
+    def known(self, customer_id: CustomerId) -> Customer | None:
+        """Return the customer if it is in memory, without asking SQL."""
+        ...
+
     def remember(self, customer: Customer) -> None:
         """Know *customer*, whose row is on its way to SQL, from now on."""
+        ...
+
+    def forget(self, customer_id: CustomerId) -> None:
+        """Take `remember` back: its row will not come."""
         ...
 
 

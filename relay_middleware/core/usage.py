@@ -150,10 +150,15 @@ def counted_usage(*, input_bytes: int, output_bytes: int) -> Usage:
     )
 
 
+MAX_TOKENS = 2**31 - 1
+"""Most tokens that are believed. No model takes a thousandth of it, and what it costs still fits the
+64-bit integers of Redis and SQL."""
+
+
 def _count(container: Mapping[object, object], key: str) -> int | None:
-    """A whole, non-negative number; anything else (a lie, a float, a bool) is absent."""
+    """A whole number of tokens; anything else (a lie, a float, a bool) is absent."""
     value = container.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_TOKENS:
         return None
     return value
 

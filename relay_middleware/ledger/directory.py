@@ -126,6 +126,14 @@ class SqlDirectory:
         """Know *customer*, whose row is on its way to SQL, from now on."""
         self._customers.put(customer.customer_id, customer)
 
+    def known(self, customer_id: CustomerId) -> Customer | None:
+        """Return the customer if it is in memory, without asking SQL."""
+        return self._customers.known(customer_id)
+
+    def forget(self, customer_id: CustomerId) -> None:
+        """Take `remember` back: its row will not come."""
+        self._customers.drop(customer_id)
+
     def _require_trust(self) -> None:
         if self._monotonic_s() >= self._trusted_until_s:
             raise StoreUnavailableError(

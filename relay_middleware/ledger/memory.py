@@ -64,6 +64,15 @@ class Memory(Generic[Key, Value]):
             _put(self._known, key, value)
             self._unknown.pop(key, None)
 
+    def known(self, key: Key) -> Value | None:
+        """Return what is remembered of *key*, without asking."""
+        return self._known.get(key)
+
+    def drop(self, key: Key) -> None:
+        """Forget *key*: the next one who asks for it has it read."""
+        self._known.pop(key, None)
+        self._unknown.pop(key, None)
+
     def forget(self) -> None:
         """Forget everything, what is being read too."""
         self._generation += 1

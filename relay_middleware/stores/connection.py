@@ -20,7 +20,10 @@ from relay_middleware.errors import StoreUnavailableError
 COMMAND_TIMEOUT_S = 0.25
 """Longest wait for one command, from when it is written."""
 
-MAX_CONNECTIONS = 64
+MAX_CONNECTIONS = 16
+"""Of one process: a command takes a fraction of a millisecond, and a burst of requests at the start
+must not spend its time on making connections."""
+
 POOL_TIMEOUT_S = 5.0
 """Longest wait for a free connection: a queue of ours, which says nothing about Redis."""
 

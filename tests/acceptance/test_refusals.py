@@ -12,6 +12,7 @@ import httpx
 import pytest
 from fixtures.world import CUSTOMER_HEADER, MESSAGES, World, deployment, operation, running, tiers
 
+from relay_middleware import admission
 from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.keys import KeyRight
 from relay_middleware.core.tiers import CustomerStatus
@@ -334,6 +335,28 @@ async def test_new_customers_are_in_the_books(world: World) -> None:
     async with world.database.connect() as connection:
         rows = await connection.exec_driver_sql("SELECT id, tier FROM customer")
         assert ("dave", "free") in {tuple(row) for row in rows}
+
+
+async def test_first_requests_at_once_create_once(world: World) -> None:
+    """
+    50 first requests of one customer at once count as one new customer, of 600 a minute.
+    """
+    await asyncio.gather(*(world.post(customer="eve") for _ in range(50)))
+
+    (key,) = {row["api_key_id"] for row in await world.ledger()}
+    (status,) = await world.relay.services.rates.status(f"key:{key}", ["600/minute"])
+    assert status.remaining_requests == 599
+
+
+async def test_too_many_new_customers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Above its rate a key makes no more customers, and those that it made are served.
+    """
+    monkeypatch.setattr(admission, "NEW_CUSTOMERS", "2/day")
+
+    codes = [(await world.post(customer=name)).status_code for name in ("a", "b", "c", "c", "a")]
+
+    assert codes == [200, 200, 429, 429, 200]
 
 
 @pytest.mark.parametrize(

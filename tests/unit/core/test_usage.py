@@ -210,3 +210,13 @@ def _is_read_alike(record: dict[str, Any]) -> bool:
         for each in ours
         if each is not None
     )
+
+
+@pytest.mark.parametrize(("tokens", "is_believed"), [(2**31 - 1, True), (2**31, False)])
+def test_absurd_counts_are_no_counts(tokens: int, *, is_believed: bool) -> None:
+    """
+    A count that no counter could hold the charge of is treated as if none had come.
+    """
+    usage = from_openai({"prompt_tokens": tokens, "completion_tokens": 1}, reasoning_in_output=True)
+
+    assert (usage is not None) is is_believed
