@@ -151,8 +151,8 @@ def counted_usage(*, input_bytes: int, output_bytes: int) -> Usage:
 
 
 MAX_TOKENS = 2**31 - 1
-"""Most tokens that are believed. No model takes a thousandth of it, and what it costs still fits the
-64-bit integers of Redis and SQL."""
+"""Most tokens that are believed. No model takes a thousandth of it, and what it costs still fits
+the 64-bit integers of Redis and SQL."""
 
 
 def _count(container: Mapping[object, object], key: str) -> int | None:
