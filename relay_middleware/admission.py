@@ -244,14 +244,16 @@ class Admission:
     async def _count(self, hold: Hold, tier: Tier) -> None:
         if not tier.rate_limits:
             return
+        is_decided = False
         try:
             refusing = await self._services.rates.hit(
                 f"customer:{hold.customer_id}", tier.rate_limits
             )
-        except BaseException:
-            # Whatever ends the request here, nobody else knows of the hold.
-            self._services.background.spawn(give_back(self._services, hold))
-            raise
+            is_decided = True
+        finally:
+            if not is_decided:
+                # Whatever ends the request here, nobody else knows of the hold.
+                self._services.background.spawn(give_back(self._services, hold))
         if refusing is not None:
             await give_back(self._services, hold)
             raise RefusedError(
