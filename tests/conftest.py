@@ -2,7 +2,11 @@
 Fixtures for all tests.
 """
 
+import sys
+from collections.abc import Iterator
+
 import pytest
+import structlog
 from fixtures.databases import _database, _database_url, _postgres_server, _postgres_url
 from fixtures.redis_server import _redis_server, _redis_url
 
@@ -22,3 +26,15 @@ def anyio_backend() -> str:
     Relay runs on asyncio: aiohttp and redis-py do.
     """
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """
+    What a test configures of structlog ends with it, loggers that have cached it included.
+    """
+    yield
+    structlog.reset_defaults()
+    for name, module in list(sys.modules.items()):
+        if name.startswith(("relay_middleware", "proxy_app")) and hasattr(module, "log"):
+            vars(module.log).pop("bind", None)

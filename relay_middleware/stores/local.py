@@ -216,7 +216,7 @@ class LocalSpendStore:
         while self._forgotten_at and self._forgotten_at[0][0] <= now:
             due, hold_id = self._forgotten_at.popleft()
             known = self._holds.get(hold_id)
-            # Acknowledged again meanwhile, or another hold by now: then a later entry is its.
+            # Acknowledged again meanwhile: then a later entry is the one that counts.
             if known is not None and known.forgotten_at == due:
                 del self._holds[hold_id]
         # Windows of different length end in no order; one that ends late delays the ones after

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from redis.asyncio import Redis
 
 from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.stores.rate_limits import LimitsRateLimiter, status_of
@@ -97,6 +98,19 @@ async def test_subjects_do_not_touch_each_other(rates: LimitsRateLimiter) -> Non
     subjects = ["a", "a/b", "b", "a/b/1/1/day"]
 
     assert [await rates.hit(subject, ["1/day"]) for subject in subjects] == [None] * 4
+
+
+async def test_a_subject_is_one_part_of_a_key(redis_url: str) -> None:
+    """
+    A slash in a subject is encoded: what a name is does not hang on how `limits` builds its keys.
+    """
+    limiter = LimitsRateLimiter.in_redis(redis_url)
+    await limiter.hit("a/b", ["1/day"])
+    await limiter.aclose()
+
+    async with Redis.from_url(redis_url, decode_responses=True) as client:
+        (key,) = await client.keys("*")
+    assert "/a%2Fb/1/1/day" in key
 
 
 async def test_a_race_for_fifty_places_has_fifty_winners(rates: LimitsRateLimiter) -> None:

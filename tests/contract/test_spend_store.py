@@ -449,41 +449,72 @@ async def test_redis_keeps_final_holds_until_acknowledged(
     redis_spend: RedisSpendStore, redis_client: Redis
 ) -> None:
     """
-    A settled hold has no time to live, then 10 minutes; released before dispatch, 10 at once.
+    A settled hold has no time to live, then 10 minutes; released before dispatch, 10 at once; an
+    open one has none, whoever acknowledges it.
     """
+    await redis_spend.reserve(hold("open", 1))
     await redis_spend.reserve(hold("settled", 1))
     await redis_spend.settle(hold("settled", 1), NanoUsd(1))
     await redis_spend.release(hold("released", 1), is_dispatched=True)
     await redis_spend.release(hold("refused", 1), is_dispatched=False)
-    names = ["settled", "released", "refused"]
+    names = ["settled", "released", "refused", "open"]
     keys = [hold_key(ALICE, HoldId(name)) for name in names]
 
-    assert [await redis_client.ttl(key) for key in keys] == [-1, -1, 600]
+    assert [await redis_client.ttl(key) for key in keys] == [-1, -1, 600, -1]
     await redis_spend.acknowledge([(ALICE, HoldId(name)) for name in names])
 
-    assert [await redis_client.ttl(key) for key in keys] == [600, 600, 600]
+    assert [await redis_client.ttl(key) for key in keys] == [600, 600, 600, -1]
 
 
 async def test_redis_lists_open_holds_by_expiry(
     redis_spend: RedisSpendStore, redis_client: Redis
 ) -> None:
     """
-    An open hold stands in its bucket's list, an ended one does not.
+    An open hold stands in its bucket's list, due in its 60 s; settled or released ones do not.
     """
-    await redis_spend.reserve(hold("a", 1))
-    await redis_spend.reserve(hold("b", 1))
-    await redis_spend.settle(hold("a", 1), NanoUsd(1))
+    for name in ("settled", "released", "open"):
+        await redis_spend.reserve(hold(name, 1))
+    await redis_spend.settle(hold("settled", 1), NanoUsd(1))
+    await redis_spend.release(hold("released", 1), is_dispatched=True)
 
-    assert await redis_client.zrange(open_holds_key(ALICE), 0, -1) == ["b"]
+    due_ms = await redis_client.zscore(open_holds_key(ALICE), "open")
+    now_s, _ = await redis_client.time()
+
+    assert await redis_client.zrange(open_holds_key(ALICE), 0, -1) == ["open"]
+    assert due_ms is not None
+    assert due_ms / 1000 == pytest.approx(now_s + 60, abs=2)
 
 
-async def test_redis_forgets_accounts_after_their_period(
+async def test_redis_keeps_little_of_an_ended_hold(
     redis_spend: RedisSpendStore, redis_client: Redis
 ) -> None:
     """
-    November's account is kept to 10 January (40 days after its end), a lifetime's for ever.
+    Of a settled hold its state and charge are kept, of a released one its state: no account names.
     """
-    await redis_spend.reserve(hold())
+    for name in ("settled", "released"):
+        await redis_spend.reserve(hold(name, 5))
+    await redis_spend.settle(hold("settled", 5), NanoUsd(3))
+    await redis_spend.release(hold("released", 5), is_dispatched=True)
+
+    kept = [await redis_client.hgetall(hold_key(ALICE, HoldId(n))) for n in ("settled", "released")]
+    assert kept == [{"state": "settled", "amount": "3"}, {"state": "released", "amount": "0"}]
+
+
+@pytest.mark.parametrize("command", ["reserve", "settle", "raise_to"])
+async def test_redis_forgets_accounts_after_their_period(
+    redis_spend: RedisSpendStore, redis_client: Redis, command: str
+) -> None:
+    """
+    November's account is kept to 10 January (40 days after its end), a lifetime's for ever,
+    whichever command made it.
+    """
+    if command == "reserve":
+        await redis_spend.reserve(hold())
+    elif command == "settle":
+        await redis_spend.settle(hold(), NanoUsd(1))
+    else:
+        for item in hold().accounts:
+            await redis_spend.raise_to(ALICE, item.window, NanoUsd(1))
 
     month, lifetime = (account_key(ALICE, item.window) for item in hold().accounts[2:])
     expected = datetime(2101, 1, 10, tzinfo=UTC)

@@ -192,7 +192,8 @@ async def test_silence_is_waited_for_once() -> None:
         scripts = RedisScripts(scripted.url)
 
         with pytest.raises(StoreUnavailableError, match=r"did not answer \(TimeoutError\)"):
-            await run(scripts)
+            async with asyncio.timeout(2):
+                await run(scripts)
         await scripts.aclose()
 
     assert scripted.runs == 1

@@ -32,6 +32,13 @@ def hold(name: str, amount: int) -> Hold:
     )
 
 
+async def state_of(name: str, store: LocalSpendStore) -> HoldState:
+    """How a reserve finds the hold: open where it was forgotten, and so is made anew."""
+    result = await store.reserve(hold(name, 1))
+    assert isinstance(result, Reserved)
+    return result.state
+
+
 async def test_local_store_is_one_processs(tmp_path: Path) -> None:
     """
     A second one on the same folder is refused in words; after the first has closed it may start.
@@ -65,31 +72,41 @@ async def test_local_store_remembers_from_the_last_acknowledgement(tmp_path: Pat
     """
     clock = FakeClock(AT)
     store = LocalSpendStore(state_dir=tmp_path, clock=clock)
-    await store.release(hold("a", 1), is_dispatched=False)
+    await store.settle(hold("a", 1), NanoUsd(1))
+    await store.acknowledge([(ALICE, HoldId("a"))])
     clock.advance(minutes=5)
     await store.acknowledge([(ALICE, HoldId("a"))])
 
     clock.advance(minutes=9)
-    remembered = await store.release(hold("a", 1), is_dispatched=False)
+    assert await state_of("a", store) is HoldState.SETTLED
     clock.advance(minutes=1)
-    forgotten = await store.reserve(hold("a", 1))
+    assert await state_of("a", store) is HoldState.OPEN
 
-    assert remembered.is_duplicate
-    assert isinstance(forgotten, Reserved)
-    assert forgotten.state is HoldState.OPEN
+
+async def test_local_store_waits_for_the_ledger_after_dispatch_only(tmp_path: Path) -> None:
+    """
+    Never acknowledged: released before dispatch, a hold is forgotten after 10 minutes; after, kept.
+    """
+    clock = FakeClock(AT)
+    store = LocalSpendStore(state_dir=tmp_path, clock=clock)
+    await store.release(hold("before", 1), is_dispatched=False)
+    await store.release(hold("after", 1), is_dispatched=True)
+
+    clock.advance(minutes=10)
+
+    assert await state_of("before", store) is HoldState.OPEN
+    assert await state_of("after", store) is HoldState.RELEASED
 
 
 async def test_local_store_never_forgets_an_open_hold(tmp_path: Path) -> None:
     """
-    An id that is held anew after it was forgotten is not forgotten for what it was before.
+    Acknowledged by mistake, an open hold is still there an hour later.
     """
     clock = FakeClock(AT)
     store = LocalSpendStore(state_dir=tmp_path, clock=clock)
-    await store.release(hold("a", 1), is_dispatched=False)
-    await store.acknowledge([(ALICE, HoldId("a"))] * 2)
-    clock.advance(minutes=10)
     await store.reserve(hold("a", 1))
-    clock.advance(minutes=10)
+    await store.acknowledge([(ALICE, HoldId("a"))])
+    clock.advance(hours=1)
     await store.reserve(hold("b", 0))
 
     assert (await store.settle(hold("a", 1), NanoUsd(1))).previous is HoldState.OPEN
