@@ -66,7 +66,8 @@ class RouterSettings:
 
     Attributes:
         fallbacks: By model, the models that are tried when all of its deployments failed.
-        allowed_fails: Failures that leave a deployment in, each at most *cooldown_time* after the one before.
+        allowed_fails: Failures that leave a deployment in, each at most *cooldown_time* after the
+            one before; one more leaves it out.
         cooldown_time: Seconds for which it is left out.
     """
 
