@@ -40,9 +40,10 @@ format: .venv/.tests ## Format the code and apply safe corrections
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Relay needs Python 3.11 or newer; name one: make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(PIP) install pip==$(PIP_VERSION)
 
 .venv/.runtime: pyproject.toml constraints.txt | .venv/bin/python
+	@# Here and not where .venv is made: a set-up that was interrupted there goes on here.
+	$(PIP) install pip==$(PIP_VERSION)
 	$(PIP) install --constraint constraints.txt --editable .
 	@touch $@
 
