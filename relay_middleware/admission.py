@@ -21,8 +21,7 @@ from relay_middleware.core.charging import (
     spend_remaining,
 )
 from relay_middleware.core.deployments import Deployment
-from relay_middleware.core.endpoints import chat
-from relay_middleware.core.endpoints.chat import ChatCall
+from relay_middleware.core.endpoints.endpoint import Call
 from relay_middleware.core.holds import Account, Hold, NotReserved
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.keys import ApiKey, KeyRight, hash_key
@@ -66,7 +65,7 @@ class Admitted:
     customer: Customer
     tier: Tier
     model: str
-    call: ChatCall
+    call: Call
     output_cap_tokens: int | None
     is_cap_lowered: bool
     is_bound_exact: bool
@@ -159,7 +158,7 @@ class Admission:
         request_id: str,
         key: ApiKey,
         customer_id: CustomerId,
-        call: ChatCall,
+        call: Call,
         *,
         body_bytes: int,
     ) -> Admitted:
@@ -199,7 +198,7 @@ class Admission:
             remaining_nano_usd=remaining,
         )
 
-    def _model(self, call: ChatCall, tier: Tier) -> str:
+    def _model(self, call: Call, tier: Tier) -> str:
         model = call.model or tier.default_model
         if model is None:
             raise RefusedError(
@@ -216,7 +215,7 @@ class Admission:
         return model
 
     def _demand(
-        self, call: ChatCall, model: str, tier: Tier, *, is_limited: bool, body_bytes: int
+        self, call: Call, model: str, tier: Tier, *, is_limited: bool, body_bytes: int
     ) -> Demand:
         deployments = self._services.upstream.reachable(model)
         if is_limited:
@@ -282,7 +281,7 @@ async def _give_back_later(services: Services, hold: Hold) -> None:
 
 
 def _candidates(
-    call: ChatCall, model: str, deployments: tuple[Deployment, ...], *, body_bytes: int
+    call: Call, model: str, deployments: tuple[Deployment, ...], *, body_bytes: int
 ) -> list[Candidate]:
     """
     Return the deployments with their bounds, for a customer with a spend limit.
@@ -290,7 +289,9 @@ def _candidates(
     Raises:
         RefusedError: 400, the cost at one of them has no bound.
     """
-    chat.refuse_unbounded(call)
+    if call.unbounded_member is not None:
+        what = f"What {call.unbounded_member} asks for"
+        raise RefusedError(limit_refusals.cannot_be_bounded(what, call.unbounded_member))
     candidates = []
     for deployment in deployments:
         if deployment.price is None:
@@ -299,7 +300,12 @@ def _candidates(
         if call.has_opaque_input and opaque_tokens is None:
             what = "Input other than text, at a model whose context length is not known,"
             raise RefusedError(limit_refusals.cannot_be_bounded(what, "messages"))
-        bound = input_bound(body_bytes, call.messages, opaque_tokens=opaque_tokens)
+        bound = input_bound(
+            body_bytes,
+            call.framed_inputs,
+            has_tools=call.has_tools,
+            opaque_tokens=opaque_tokens,
+        )
         if not deployment.is_reasoning_capped and deployment.price.max_output_tokens is None:
             what = "A model that reasons beyond its output cap"
             raise RefusedError(limit_refusals.cannot_be_bounded(what, "model"))
@@ -308,10 +314,11 @@ def _candidates(
 
 
 def _metered_candidates(
-    call: ChatCall, deployments: tuple[Deployment, ...], *, body_bytes: int
+    call: Call, deployments: tuple[Deployment, ...], *, body_bytes: int
 ) -> list[Candidate]:
     """The same for a customer without a limit: what is known is held, nothing is refused."""
-    bound = InputBound(tokens=input_bound_tokens(body_bytes, call.messages), is_exact=False)
+    tokens = input_bound_tokens(body_bytes, call.framed_inputs, has_tools=call.has_tools)
+    bound = InputBound(tokens=tokens, is_exact=False)
     return [
         _candidate(deployment, deployment.price, bound)
         for deployment in deployments

@@ -1,5 +1,5 @@
 """
-A chat completion, from an open hold to an annotated answer.
+An admitted request, from an open hold to an annotated answer.
 
 Rules for editors. It runs in a task that the client's leaving does not cancel: the provider's
 answer is read and settled whatever becomes of the client. Once a hold is open every path ends it
@@ -8,7 +8,7 @@ through `Settlement`; the `finally` of `run` is the net under all of them.
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import orjson
@@ -19,7 +19,7 @@ from relay_middleware.core import annotation, refusals
 from relay_middleware.core.annotation import Receipt
 from relay_middleware.core.charging import Bill
 from relay_middleware.core.deployments import Deployment
-from relay_middleware.core.endpoints import chat
+from relay_middleware.core.endpoints.endpoint import Endpoint
 from relay_middleware.core.keys import KeyRight
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.rates import RateStatus
@@ -57,18 +57,22 @@ class Completion:
     def __init__(
         self,
         services: Services,
+        endpoint: Endpoint,
         admitted: Admitted,
         *,
         responder: Responder,
         watch: ClientWatch,
         line: RequestLine,
+        on_receipt: Callable[[Receipt], None],
     ) -> None:
         self._services = services
+        self._endpoint = endpoint
         self._admitted = admitted
         self._responder = responder
         self._watch = watch
         self._line = line
-        self._settlement = Settlement(services, admitted, endpoint=chat.PATH)
+        self._on_receipt = on_receipt
+        self._settlement = Settlement(services, admitted, endpoint=endpoint.path)
         self._tried: list[Deployment] = []
         self._attempts: tuple[Attempt, ...] = ()
         self._annotator: StreamAnnotator | None = None
@@ -147,7 +151,7 @@ class Completion:
 
     def _call(self) -> UpstreamCall:
         return UpstreamCall(
-            path=chat.PATH,
+            endpoint=self._endpoint,
             model=self._admitted.model,
             body=self._admitted.call.body,
             is_stream=self._admitted.call.is_stream,
@@ -163,12 +167,17 @@ class Completion:
 
     async def _send_whole(self, answer: WholeAnswer) -> None:
         deployment = answer.deployment
-        usage = chat.usage_of(answer.members, reasoning_in_output=deployment.reasoning_in_output)
+        usage = self._endpoint.usage_of(
+            answer.members, reasoning_in_output=deployment.reasoning_in_output
+        )
         shown = answer.members.get("usage")
         source = UsageSource.PROVIDER
         if usage is None or not isinstance(shown, Mapping):
-            usage, source = self._counted(chat.output_bytes(answer.body)), UsageSource.COUNTED
-            shown = chat.to_wire(usage)
+            usage, source = (
+                self._counted(self._endpoint.output_bytes(answer.body)),
+                UsageSource.COUNTED,
+            )
+            shown = self._endpoint.to_wire(usage)
         receipt = await self._settle(deployment, usage, source)
         body = annotation.annotated(
             answer.body,
@@ -183,8 +192,10 @@ class Completion:
     def _new_annotator(self, deployment: Deployment) -> StreamAnnotator:
         return StreamAnnotator(
             wants_usage_chunk=self._admitted.call.wants_usage_chunk,
-            usage_of=partial(chat.usage_of, reasoning_in_output=deployment.reasoning_in_output),
-            output_bytes=chat.output_bytes,
+            usage_of=partial(
+                self._endpoint.usage_of, reasoning_in_output=deployment.reasoning_in_output
+            ),
+            output_bytes=self._endpoint.output_bytes,
             decode_json=orjson.loads,
             encode_json=orjson.dumps,
         )
@@ -193,7 +204,7 @@ class Completion:
         usage, source = self._streamed_usage(annotator)
         receipt = await self._settle(deployment, usage, source)
         last = annotator.finish(
-            usage=annotator.usage_object or chat.to_wire(usage),
+            usage=annotator.usage_object or self._endpoint.to_wire(usage),
             added=annotation.to_members(receipt),
             error=refusals.upstream_interrupted().envelope() if self._is_broken else None,
         )
@@ -223,7 +234,8 @@ class Completion:
 
     def _counted(self, output_bytes: int) -> Usage:
         return counted_usage(
-            input_bytes=chat.input_bytes(self._admitted.call.body), output_bytes=output_bytes
+            input_bytes=self._endpoint.input_bytes(self._admitted.call.body),
+            output_bytes=output_bytes,
         )
 
     async def _settle_unfinished(self) -> None:
@@ -248,7 +260,9 @@ class Completion:
             status_code=self._status_code() if self._watch.is_gone else 200,
         )
         self._line.charged(usage, source.value, billed)
-        return self._receipt(deployment, usage, source, billed, remaining)
+        receipt = self._receipt(deployment, usage, source, billed, remaining)
+        self._on_receipt(receipt)
+        return receipt
 
     def _receipt(
         self,

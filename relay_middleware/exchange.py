@@ -5,6 +5,7 @@ One request below the prefix, and its response.
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import orjson
 import structlog
@@ -22,8 +23,12 @@ from relay_middleware.asgi import (
 )
 from relay_middleware.completion import Completion
 from relay_middleware.core import annotation, refusals
+from relay_middleware.core.annotation import Receipt
 from relay_middleware.core.attribution import collect_headers, named_customer
-from relay_middleware.core.endpoints import chat
+from relay_middleware.core.endpoints.endpoint import Endpoint
+from relay_middleware.core.endpoints.table import ENDPOINTS
+from relay_middleware.core.identifiers import CustomerId
+from relay_middleware.core.keys import HOST_KEY, ApiKey
 from relay_middleware.core.refusals import Refusal, RefusedError
 from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.request_line import RequestLine
@@ -39,19 +44,36 @@ MAX_SHOWN = 80
 """Characters shown of a model's name that nobody has checked."""
 
 
+def ignore_receipt(_: Receipt) -> None:
+    """Do nothing: what happens to the receipts of requests that came over the network."""
+
+
 class Exchange:
     """Serves one HTTP request. Made for it, and used once."""
 
     def __init__(
-        self, services: Services, scope: Scope, receive: Receive, send: Send, *, path: str
+        self,
+        services: Services,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        path: str,
+        customer_id: CustomerId | None = None,
+        on_receipt: Callable[[Receipt], None] = ignore_receipt,
     ) -> None:
         """
         Args:
             path: Below the prefix, without the leading slash.
+            customer_id: The customer for whom the host application vouches. Then no key is asked
+                for, and no header names another.
+            on_receipt: Called once with what an answer was charged, when it is settled.
         """  # fmt: skip
         self._services = services
         self._receive = receive
         self._path = path
+        self._host_customer_id = customer_id
+        self._on_receipt = on_receipt
         self._method: str = scope["method"]
         self._headers = collect_headers(scope["headers"])
         self._watch = ClientWatch(receive)
@@ -98,14 +120,14 @@ class Exchange:
         )
 
     async def _route(self) -> None:
-        method, endpoint = self._endpoint()
+        method, answer = self._answerer()
         if self._method != method:
             raise RefusedError(refusals.method_not_allowed(self._method, self._path, method))
-        await endpoint()
+        await answer()
 
-    def _endpoint(self) -> tuple[str, Callable[[], Awaitable[None]]]:
-        if self._path == chat.PATH:
-            return "POST", self._chat
+    def _answerer(self) -> tuple[str, Callable[[], Awaitable[None]]]:
+        if endpoint := ENDPOINTS.get(self._path):
+            return "POST", partial(self._complete, endpoint)
         if self._path == "models":
             return "GET", self._models
         if self._path.startswith("models/"):
@@ -126,18 +148,18 @@ class Exchange:
             refusal.status_code, headers, orjson.dumps(refusal.envelope())
         )
 
-    async def _chat(self) -> None:
-        key = await self._admission.authenticate(self._headers)
+    async def _complete(self, endpoint: Endpoint) -> None:
+        key = await self._key()
         self._line.api_key_id = key.api_key_id
         body = await read_body(
             self._receive, self._headers, limit_bytes=self._services.max_body_bytes
         )
         self._watch.start()
-        call = chat.parse(decode_json(body))
+        call = endpoint.parse(decode_json(body))
         self._line.is_stream = call.is_stream
         # Cut, because it is logged and sent back although it may be anything yet.
         self._line.model = call.model and call.model[:MAX_SHOWN]
-        customer_id = self._admission.customer_id(key, self._headers, call.user)
+        customer_id = self._customer_id(key, call.user)
         self._line.customer_id = customer_id
         admitted = await self._admission.admit(
             self._request_id, key, customer_id, call, body_bytes=len(body)
@@ -146,11 +168,23 @@ class Exchange:
         self._line.model = admitted.model
         await Completion(
             self._services,
+            endpoint,
             admitted,
             responder=self._responder,
             watch=self._watch,
             line=self._line,
+            on_receipt=self._on_receipt,
         ).run()
+
+    async def _key(self) -> ApiKey:
+        if self._host_customer_id is not None:
+            return HOST_KEY
+        return await self._admission.authenticate(self._headers)
+
+    def _customer_id(self, key: ApiKey, body_user: object) -> CustomerId:
+        if self._host_customer_id is not None:
+            return self._host_customer_id
+        return self._admission.customer_id(key, self._headers, body_user)
 
     async def _models(self) -> None:
         models = [_model_object(model) for model in await self._visible_models()]
@@ -164,11 +198,11 @@ class Exchange:
 
     async def _visible_models(self) -> list[str]:
         """Models that the key may ask for; with a customer, those of its tier."""
-        key = await self._admission.authenticate(self._headers)
+        key = await self._key()
         named = named_customer(self._headers, self._services.customer_rules.headers)
-        if named is None and key.customer_id is None:
+        if named is None and key.customer_id is None and self._host_customer_id is None:
             return list(self._services.models)
-        customer_id = self._admission.customer_id(key, self._headers, None)
+        customer_id = self._customer_id(key, None)
         self._line.customer_id = customer_id
         _, tier = await self._admission.customer(key, customer_id)
         return [model for model in self._services.models if tier.allows(model)]

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from relay_middleware.core.deployments import Deployment
+from relay_middleware.core.endpoints.endpoint import Endpoint
 from relay_middleware.core.holds import Ended, Hold, NotReserved, Reserved
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.keys import ApiKey
@@ -188,7 +189,7 @@ class UpstreamCall:
     What is to be sent to a provider.
 
     Attributes:
-        path: Below the provider's base address, such as `chat/completions`.
+        endpoint: What the client called; its path lies below the provider's base address too.
         model: Name that the client asked for.
         body: The client's own body. Data: nothing in it becomes a route or a credential.
         is_stream: Whether the client wants events.
@@ -197,7 +198,7 @@ class UpstreamCall:
         on_attempt: Called with each deployment just before it is called.
     """
 
-    path: str
+    endpoint: Endpoint
     model: str
     body: Mapping[str, object]
     is_stream: bool

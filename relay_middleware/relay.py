@@ -13,9 +13,11 @@ import structlog
 from relay_middleware.asgi import Receive, Scope, Send
 from relay_middleware.composition import Parts, compose
 from relay_middleware.config import Config, load_config
+from relay_middleware.core.annotation import Receipt
+from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.periods import windows_of
 from relay_middleware.errors import ConfigurationError
-from relay_middleware.exchange import Exchange
+from relay_middleware.exchange import Exchange, ignore_receipt
 from relay_middleware.ledger.migrations import migrate
 from relay_middleware.services import Services
 
@@ -134,12 +136,24 @@ class Relay:
         if opened is not None:
             await opened.aclose()
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send, *, path: str) -> None:
+    async def handle(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        path: str,
+        customer_id: CustomerId | None = None,
+        on_receipt: Callable[[Receipt], None] = ignore_receipt,
+    ) -> None:
         """
         Serve one HTTP request.
 
         Args:
             path: Below the prefix, without the leading slash.
+            customer_id: The customer for whom the host application vouches. Then no key is asked
+                for, and no header names another.
+            on_receipt: Called once with what an answer was charged, when it is settled.
 
         Raises:
             ConfigurationError: Another event loop has opened the relay.
@@ -150,7 +164,15 @@ class Relay:
             raise ConfigurationError(
                 "this Relay was opened by another event loop; make one Relay for each loop"
             )
-        exchange = Exchange(self._parts.services, scope, receive, send, path=path)
+        exchange = Exchange(
+            self._parts.services,
+            scope,
+            receive,
+            send,
+            path=path,
+            customer_id=customer_id,
+            on_receipt=on_receipt,
+        )
         task = self._parts.services.background.spawn(exchange.run())
         try:
             await asyncio.shield(task)

@@ -80,12 +80,14 @@ class CustomerRules:
         body_user: Whether the body's `user` names one where no header does.
         creates_unknown: Whether a new name becomes a customer of the default tier.
         default_tier: Its name; None only where new names are refused.
+        trusts_header: Whether a host application's requests may name a customer without a key.
     """
 
     headers: tuple[str, ...]
     body_user: bool
     creates_unknown: bool
     default_tier: str | None
+    trusts_header: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

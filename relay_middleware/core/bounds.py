@@ -20,12 +20,16 @@ from relay_middleware.core.pricing import (
     rate_of,
 )
 
-FRAMING_TOKENS_PER_MESSAGE = 16
+FRAMING_TOKENS_PER_INPUT = 16
 """What a provider wraps around a message. OpenAI's format takes 3 or 4 tokens (OpenAI cookbook,
 "How to count tokens with tiktoken", read 2026-11-23); the rest is a margin for others."""
 
 FRAMING_TOKENS = 64
 """What a provider adds once: the start of the answer, a line of its own before the prompt."""
+
+TOOL_INSTRUCTION_TOKENS = 1024
+"""What a provider writes before the functions that a request describes. Anthropic's takes 264 to
+530 tokens by model ("Tool use", read 2026-11-23); the rest is a margin for others."""
 
 # Served at the standard rates or cheaper ones. `auto` is what a request without the member gets.
 _STANDARD_SERVICE_TIERS = frozenset({"auto", "default", "flex"})
@@ -44,29 +48,34 @@ class InputBound:
     is_exact: bool
 
 
-def input_bound(body_bytes: int, messages: int, *, opaque_tokens: int | None) -> InputBound:
+def input_bound(
+    body_bytes: int, framed_inputs: int, *, has_tools: bool, opaque_tokens: int | None
+) -> InputBound:
     """
     Bound the input tokens of a request.
 
     Args:
         body_bytes: Length of the JSON body as it came.
-        messages: How many messages it holds.
+        framed_inputs: How many messages, or inputs of another kind, it holds.
+        has_tools: Whether it describes functions.
         opaque_tokens: For a request that names images, audio or files, whose tokens no length
             tells: the most input that the model takes. None where all input is text.
     """
     if opaque_tokens is not None:
         return InputBound(tokens=opaque_tokens, is_exact=False)
-    return InputBound(tokens=input_bound_tokens(body_bytes, messages), is_exact=True)
+    tokens = input_bound_tokens(body_bytes, framed_inputs, has_tools=has_tools)
+    return InputBound(tokens=tokens, is_exact=True)
 
 
-def input_bound_tokens(body_bytes: int, messages: int) -> int:
+def input_bound_tokens(body_bytes: int, framed_inputs: int, *, has_tools: bool) -> int:
     """
     Return more tokens than a body of text can have.
 
     A byte-level tokenizer makes at most one token of each UTF-8 byte, and JSON is never shorter
     than the text it carries: an escape takes more bytes than its character (`\\u00e9` six for two).
     """
-    return body_bytes + FRAMING_TOKENS_PER_MESSAGE * messages + FRAMING_TOKENS
+    framing = FRAMING_TOKENS_PER_INPUT * framed_inputs + FRAMING_TOKENS
+    return body_bytes + framing + (TOOL_INSTRUCTION_TOKENS if has_tools else 0)
 
 
 def upper_bound_usd(

@@ -3,9 +3,11 @@ Deployments: concrete places where a model is served.
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.core.pricing import ModelPrice
+from relay_middleware.core.records import AttemptOutcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,3 +60,43 @@ class Deployment:
     reasoning_in_output: bool = True
     is_reasoning_capped: bool = True
     price: ModelPrice | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentStatus:
+    """
+    What one process last saw of a deployment.
+
+    Attributes:
+        last_outcome: None where it was not called yet; as are the two after it.
+        last_status_code: HTTP status of the provider, or None where no answer came.
+        last_at: End of that attempt; aware, UTC.
+        cooling_s: Seconds for which it is still left out; 0 where it is in use.
+    """
+
+    deployment_id: DeploymentId
+    model: str
+    provider: str
+    deployment_model: str
+    last_outcome: AttemptOutcome | None
+    last_status_code: int | None
+    last_at: datetime | None
+    cooling_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """
+    How one deployment answered a trial call.
+
+    Attributes:
+        latency_s: From the call to its whole answer or failure.
+        status_code: HTTP status of the provider, or None where no answer came.
+        complaint: What the provider said was wrong, hosts and keys redacted; None where it served.
+    """
+
+    deployment_id: DeploymentId
+    is_ok: bool
+    latency_s: float
+    status_code: int | None
+    complaint: str | None

@@ -36,6 +36,10 @@ class ApiKey:
     customer_id: CustomerId | None = None
 
 
+HOST_KEY = ApiKey(api_key_id=ApiKeyId("host"), right=KeyRight.NAME_CUSTOMERS)
+"""Stands in the ledger for a call of the application that Relay is mounted in: it needs no key."""
+
+
 def hash_key(secret: str) -> str:
     """
     Return what is stored of *secret*: its SHA-256 in hexadecimal.

@@ -35,6 +35,18 @@ class Margin:
         return EXACT.add(EXACT.multiply(cost_usd, factor), fixed_usd)
 
 
+MIN_OUTPUT_TOKENS = 256
+"""Shortest answer that is worth its price, on a tier that names none."""
+
+
+class OnInsufficient(Enum):
+    """What becomes of a request whose bound does not fit what is left."""
+
+    REJECT = "reject"
+    SHRINK = "shrink"
+    """Its output cap is lowered until it fits, where that leaves a useful answer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
     """
@@ -47,6 +59,7 @@ class Tier:
         spend_limits: Ceiling by period; a period that is absent has none.
         default_output_tokens: Output cap of a request that names none; None: see `output_cap`.
         max_output_tokens: Highest output cap of one answer; None: only the model's own.
+        min_output_tokens: Lowest output cap that `SHRINK` may write.
         margin: What is added to the provider's cost.
     """
 
@@ -57,6 +70,8 @@ class Tier:
     spend_limits: Mapping[Period, NanoUsd] = field(default_factory=dict)
     default_output_tokens: int | None = None
     max_output_tokens: int | None = None
+    min_output_tokens: int = MIN_OUTPUT_TOKENS
+    on_insufficient: OnInsufficient = OnInsufficient.REJECT
     margin: Margin = Margin()
 
     def allows(self, model: str) -> bool:

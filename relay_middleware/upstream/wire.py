@@ -82,7 +82,7 @@ class Wire:
                     if call.is_stream and _is_success(response):
                         first = await self._first_chunks(deployment, response, limit)
                         return await _stream(deployment, response, first, on_break)
-                    return await self._read(deployment, response)
+                    return await self._read(call, deployment, response)
                 except BaseException:
                     # Whatever it was, cancellation too: nobody reads on.
                     response.close()
@@ -104,7 +104,7 @@ class Wire:
         if deployment.api_key is not None:
             headers["Authorization"] = f"Bearer {deployment.api_key}"
         return await self._opened().post(
-            url_of(deployment, call.path),
+            url_of(deployment, call.endpoint.path),
             data=orjson.dumps(outgoing_body(call, deployment)),
             headers=headers,
             # A redirect would carry the key to wherever it points.
@@ -127,7 +127,7 @@ class Wire:
         return self._session
 
     async def _read(
-        self, deployment: Deployment, response: aiohttp.ClientResponse
+        self, call: UpstreamCall, deployment: Deployment, response: aiohttp.ClientResponse
     ) -> WholeAnswer | RefusedAnswer:
         if response.status in _REFUSALS:
             return await _refusal(deployment, response)
@@ -141,7 +141,10 @@ class Wire:
         body = await _read_at_most(response, self._max_answer_bytes)
         answer = _json_object(body)
         # Some gateways say 200 and put the provider's error where the answer would be.
-        if body is None or answer is None or (answer.get("error") and "choices" not in answer):
+        is_error = answer is not None and (
+            bool(answer.get("error")) and call.endpoint.answer_member not in answer
+        )
+        if body is None or answer is None or is_error:
             raise _broken(deployment, response)
         return WholeAnswer(deployment=deployment, body=body, members=answer, attempts=())
 

@@ -35,6 +35,7 @@ from fixtures.provider import (
 )
 
 from relay_middleware.core.deployments import Deployment, Timeouts
+from relay_middleware.core.endpoints import chat
 from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.core.records import AttemptOutcome
 from relay_middleware.errors import (
@@ -139,7 +140,7 @@ async def send(
 ) -> Answer:
     """Send one request; read a stream to its end."""
     call = UpstreamCall(
-        path="chat/completions",
+        endpoint=chat.ENDPOINT,
         model=model,
         body={"model": model, "messages": [], "metadata": {"a": "1"}, "num_retries": 9},
         is_stream=is_stream,
@@ -502,7 +503,7 @@ async def test_the_bodys_names_steer_nothing(world: World) -> None:
 
     result = await upstream.send(
         UpstreamCall(
-            path="chat/completions",
+            endpoint=chat.ENDPOINT,
             model="smart",
             body=body,
             is_stream=False,
@@ -561,7 +562,7 @@ async def test_each_attempt_is_announced(world: World) -> None:
 
     await upstream.send(
         UpstreamCall(
-            path="chat/completions",
+            endpoint=chat.ENDPOINT,
             model="smart",
             body={},
             is_stream=False,

@@ -24,6 +24,7 @@ from fixtures.provider import (
 )
 
 from relay_middleware.core.deployments import Deployment, Timeouts
+from relay_middleware.core.endpoints import chat
 from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.errors import StreamBrokenError
 from relay_middleware.ports import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
@@ -65,7 +66,7 @@ def deployment(
 def call(*, is_stream: bool = False) -> UpstreamCall:
     """A small chat request."""
     return UpstreamCall(
-        path="chat/completions",
+        endpoint=chat.ENDPOINT,
         model="smart",
         body={"model": "smart", "messages": [], "stream": is_stream},
         is_stream=is_stream,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from relay_middleware.core.deployments import Deployment
+from relay_middleware.core.endpoints import chat
 from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.core.price_entries import from_litellm_entry
 from relay_middleware.core.pricing import ModelPrice
@@ -35,7 +36,7 @@ def call(
 ) -> UpstreamCall:
     """A request for `smart` with these members."""
     return UpstreamCall(
-        path="chat/completions",
+        endpoint=chat.ENDPOINT,
         model="smart",
         body={"model": "smart", **body},
         is_stream=is_stream,

@@ -6,11 +6,9 @@ Source: OpenAI API reference, "Create chat completion" and its streaming page, r
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from relay_middleware.core import limit_refusals
 from relay_middleware.core.endpoints import members
-from relay_middleware.core.endpoints.forbidden import FORBIDDEN_MEMBERS
+from relay_middleware.core.endpoints.endpoint import Call, Endpoint
 from relay_middleware.core.endpoints.members import JsonObject
 from relay_middleware.core.refusals import RefusedError, invalid_request
 from relay_middleware.core.usage import Usage, from_openai
@@ -24,90 +22,79 @@ PAID_MEMBERS = ("web_search_options", "search_parameters", "plugins", "predictio
 """Members that buy something other than tokens of this answer: searches (OpenAI, xAI, OpenRouter),
 and predicted output, whose rejected tokens are billed beyond the output cap."""
 
+_PARAMETERS = frozenset(
+    {
+        "messages",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "functions",
+        "function_call",
+        "temperature",
+        "top_p",
+        "n",
+        "stop",
+        "seed",
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+        "response_format",
+        "max_tokens",
+        "max_completion_tokens",
+        "reasoning_effort",
+        "thinking",
+        "modalities",
+        "audio",
+        "verbosity",
+        "service_tier",
+        "prompt_cache_key",
+        "safety_identifier",
+        "user",
+    }
+)
+
 _PLAIN_TOOLS = frozenset({"function", "custom"})
 _PLAIN_CONTENT = frozenset({"text", "refusal"})
 _BINARY_MEMBERS = frozenset({"image_url", "input_audio", "file"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatCall:
-    """
-    What a request asks for, as far as Relay must know.
-
-    Attributes:
-        model: As asked, or None for the tier's default.
-        wants_usage_chunk: Whether the client asked for a stream's usage.
-        choices: Number of answers asked for (`n`), 1 to 128.
-        asked_output_tokens: Output cap of one choice that the client named, or None.
-        messages: How many there are.
-        has_opaque_input: Whether some input's tokens cannot be told from its bytes: images, audio,
-            files, and references to what a provider has stored.
-        unbounded_member: A member that buys something without a bound, or None.
-        service_tier: As asked.
-        user: The body's `user`, whatever it is.
-    """
-
-    body: JsonObject
-    model: str | None
-    is_stream: bool
-    wants_usage_chunk: bool
-    choices: int
-    asked_output_tokens: int | None
-    messages: int
-    has_opaque_input: bool
-    unbounded_member: str | None
-    service_tier: str | None
-    user: object
-
-
-def parse(body: object) -> ChatCall:
+def parse(body: object) -> Call:
     """
     Read a decoded request body.
 
     Raises:
         RefusedError: 400, naming the member that is wrong.
     """
-    if not isinstance(body, Mapping):
-        raise RefusedError(invalid_request("The body must be a JSON object.", code="invalid_type"))
-    _refuse_forbidden(body)
-    messages = members.objects(body, "messages")
+    checked = members.accepted(body)
+    messages = members.objects(checked, "messages")
     if not messages:
         raise RefusedError(
             invalid_request(
                 "messages is missing or empty: send at least one message.",
                 param="messages",
-                code="missing_required_parameter" if "messages" not in body else "empty_array",
+                code="missing_required_parameter" if "messages" not in checked else "empty_array",
             )
         )
-    caps = [members.positive(body, name) for name in ("max_tokens", "max_completion_tokens")]
-    is_stream = members.flag(body, "stream")
-    return ChatCall(
-        body=body,
-        model=members.text(body, "model"),
+    caps = [members.positive(checked, name) for name in ("max_tokens", "max_completion_tokens")]
+    is_stream = members.flag(checked, "stream")
+    return Call(
+        body=checked,
+        model=members.text(checked, "model"),
         is_stream=is_stream,
         wants_usage_chunk=is_stream
-        and members.flag(members.mapping(body, "stream_options"), "include_usage"),
-        choices=members.positive(body, "n", at_most=MAX_CHOICES) or 1,
+        and members.flag(members.mapping(checked, "stream_options"), "include_usage"),
+        choices=members.positive(checked, "n", at_most=MAX_CHOICES) or 1,
         asked_output_tokens=min((cap for cap in caps if cap is not None), default=None),
-        messages=len(messages),
+        framed_inputs=len(messages),
+        has_tools=bool(members.objects(checked, "tools")) or bool(checked.get("functions")),
         has_opaque_input=any(_is_opaque(message) for message in messages),
-        unbounded_member=_unbounded_member(body),
-        service_tier=members.text(body, "service_tier"),
-        user=body.get("user"),
+        unbounded_member=_unbounded_member(checked),
+        asks_for_reasoning=_asks_for_reasoning(checked),
+        service_tier=members.text(checked, "service_tier"),
+        user=checked.get("user"),
     )
-
-
-def _refuse_forbidden(body: JsonObject) -> None:
-    for name in body:
-        if name in FORBIDDEN_MEMBERS:
-            raise RefusedError(
-                invalid_request(
-                    f"{name} is not accepted from clients: routes and credentials are the "
-                    "operator's. Leave it out.",
-                    param=name,
-                    code="forbidden_parameter",
-                )
-            )
 
 
 def _is_opaque(message: JsonObject) -> bool:
@@ -134,16 +121,16 @@ def _unbounded_member(body: JsonObject) -> str | None:
     return None
 
 
-def refuse_unbounded(call: ChatCall) -> None:
-    """
-    Refuse what a spend limit cannot be kept for.
+_NO_REASONING = ("none", "disabled", "minimal")
 
-    Raises:
-        RefusedError: 400, *call* buys something without a bound.
-    """
-    if call.unbounded_member is not None:
-        what = f"What {call.unbounded_member} asks for"
-        raise RefusedError(limit_refusals.cannot_be_bounded(what, call.unbounded_member))
+
+def _asks_for_reasoning(body: JsonObject) -> bool:
+    """Say whether *body* asks for thinking, in OpenAI's, OpenRouter's or Anthropic's words."""
+    if body.get("reasoning_effort") not in (None, *_NO_REASONING):
+        return True
+    thinking = body.get("thinking")
+    kind = thinking.get("type") if isinstance(thinking, Mapping) else thinking
+    return bool(body.get("reasoning")) or kind not in (None, *_NO_REASONING)
 
 
 def usage_of(answer: JsonObject, *, reasoning_in_output: bool) -> Usage | None:
@@ -193,3 +180,15 @@ def to_wire(usage: Usage) -> dict[str, object]:
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
     }
+
+
+ENDPOINT = Endpoint(
+    path=PATH,
+    parse=parse,
+    usage_of=usage_of,
+    output_bytes=output_bytes,
+    input_bytes=input_bytes,
+    to_wire=to_wire,
+    answer_member="choices",
+    parameters=_PARAMETERS,
+)

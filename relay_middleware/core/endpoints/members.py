@@ -4,6 +4,7 @@ Members of a request's body: checked where they are read, in words that name the
 
 from collections.abc import Iterable, Mapping
 
+from relay_middleware.core.endpoints.forbidden import FORBIDDEN_MEMBERS
 from relay_middleware.core.refusals import RefusedError, invalid_request
 
 JsonObject = Mapping[str, object]
@@ -32,6 +33,28 @@ def _inside(value: object) -> Iterable[object]:
     if isinstance(value, Mapping):
         return value.values()
     return value if isinstance(value, list) else ()
+
+
+def accepted(body: object) -> JsonObject:
+    """
+    Return *body*, which is to be a JSON object without routes and credentials.
+
+    Raises:
+        RefusedError: 400, it is something else.
+    """
+    if not isinstance(body, Mapping):
+        raise RefusedError(invalid_request("The body must be a JSON object.", code="invalid_type"))
+    for name in body:
+        if name in FORBIDDEN_MEMBERS:
+            raise RefusedError(
+                invalid_request(
+                    f"{name} is not accepted from clients: routes and credentials are the "
+                    "operator's. Leave it out.",
+                    param=name,
+                    code="forbidden_parameter",
+                )
+            )
+    return body
 
 
 def wrong_type(param: str, expected: str) -> RefusedError:

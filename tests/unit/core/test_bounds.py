@@ -171,14 +171,18 @@ def test_text_is_bounded_by_its_bytes() -> None:
     """
     100 bytes in 2 messages are at most 100 + 2 x 16 + 64 tokens, and that is proven.
     """
-    assert input_bound(100, 2, opaque_tokens=None) == InputBound(tokens=196, is_exact=True)
+    assert input_bound(100, 2, has_tools=False, opaque_tokens=None) == InputBound(
+        tokens=196, is_exact=True
+    )
 
 
 def test_opaque_input_is_bounded_by_the_model() -> None:
     """
     Images, audio and files count as the most that the model takes, which is not proven.
     """
-    assert input_bound(100, 2, opaque_tokens=128_000) == InputBound(tokens=128_000, is_exact=False)
+    assert input_bound(100, 2, has_tools=False, opaque_tokens=128_000) == InputBound(
+        tokens=128_000, is_exact=False
+    )
 
 
 @given(text=st.text(), is_ascii=st.booleans())
@@ -188,4 +192,6 @@ def test_json_is_never_shorter_than_its_text(*, text: str, is_ascii: bool) -> No
     """
     body = json.dumps({"content": text}, ensure_ascii=is_ascii).encode()
 
-    assert input_bound(len(body), 0, opaque_tokens=None).tokens >= len(text.encode())
+    assert input_bound(len(body), 0, has_tools=False, opaque_tokens=None).tokens >= len(
+        text.encode()
+    )

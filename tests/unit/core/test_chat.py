@@ -20,7 +20,7 @@ def test_least_body() -> None:
     """
     call = chat.parse({"messages": MESSAGES})
 
-    assert (call.model, call.choices, call.is_stream, call.messages) == (None, 1, False, 1)
+    assert (call.model, call.choices, call.is_stream, call.framed_inputs) == (None, 1, False, 1)
     assert (call.asked_output_tokens, call.service_tier, call.user) == (None, None, None)
     assert (call.has_opaque_input, call.unbounded_member, call.wants_usage_chunk) == (
         False,
@@ -168,18 +168,6 @@ def test_what_is_bought_without_a_bound(more: dict[str, object], expected: str |
     Searches and predictions have no bound; plain tools have.
     """
     assert chat.parse(body(**more)).unbounded_member == expected
-
-
-def test_unbounded_is_refused_in_words() -> None:
-    """
-    What cannot be bounded is a 400 that names the member; everything else passes.
-    """
-    chat.refuse_unbounded(chat.parse(body()))
-
-    with pytest.raises(RefusedError, match="web_search_options") as refused:
-        chat.refuse_unbounded(chat.parse(body(web_search_options={})))
-
-    assert refused.value.refusal.code == "cannot_be_bounded"
 
 
 def test_usage_of_an_answer() -> None:
