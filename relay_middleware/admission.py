@@ -7,7 +7,7 @@ used up nothing of the window that refused it or of a longer one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from relay_middleware.core import limit_refusals, refusals
@@ -306,8 +306,12 @@ def _candidates(
             has_tools=call.has_tools,
             opaque_tokens=opaque_tokens,
         )
-        if not deployment.is_reasoning_capped and deployment.price.max_output_tokens is None:
-            what = "A model that reasons beyond its output cap"
+        if deployment.is_translated:
+            # Whether each token of such a provider has a byte of its own is nowhere written.
+            bound = replace(bound, is_exact=False)
+        is_endless = call.choices > 0 and not deployment.is_output_capped
+        if is_endless and deployment.price.max_output_tokens is None:
+            what = "A model whose answers no output cap bounds"
             raise RefusedError(limit_refusals.cannot_be_bounded(what, "model"))
         candidates.append(_candidate(deployment, deployment.price, bound))
     return candidates
@@ -327,9 +331,7 @@ def _metered_candidates(
 
 
 def _candidate(deployment: Deployment, price: ModelPrice, bound: InputBound) -> Candidate:
-    return Candidate(
-        price=price, input_bound=bound, is_output_capped=deployment.is_reasoning_capped
-    )
+    return Candidate(price=price, input_bound=bound, is_output_capped=deployment.is_output_capped)
 
 
 def _accounts(limits: Mapping[Period, NanoUsd], at: datetime) -> tuple[Account, ...]:

@@ -131,7 +131,7 @@ class Completion:
         self._attempts = answer.attempts
         self._line.tried(answer.attempts)
         if isinstance(answer, StreamAnswer):
-            await self._responder.start(200, await self._stream_headers(answer.deployment))
+            await self._responder.start(200, await self._stream_headers(answer))
             self._annotator = self._new_annotator(answer.deployment)
             self._is_broken = await self._pump(answer, self._annotator)
         return answer
@@ -186,7 +186,11 @@ class Completion:
             added=annotation.to_members(receipt),
             encode=orjson.dumps,
         )
-        headers = [*annotation.to_headers(receipt), *await self._limit_headers()]
+        headers = [
+            *annotation.to_headers(receipt),
+            *annotation.dropped_headers(answer.dropped),
+            *await self._limit_headers(),
+        ]
         await self._responder.send_json(200, headers, body)
 
     def _new_annotator(self, deployment: Deployment) -> StreamAnnotator:
@@ -291,14 +295,15 @@ class Completion:
             is_priced=deployment.price is not None,
         )
 
-    async def _stream_headers(self, deployment: Deployment) -> HeaderPairs:
+    async def _stream_headers(self, answer: StreamAnswer) -> HeaderPairs:
         admitted = self._admitted
         return [
             *STREAM_HEADERS,
             *annotation.opening_headers(
                 admitted.hold.hold_id, admitted.hold.customer_id, admitted.model
             ),
-            *annotation.route_headers(deployment.provider, len(self._attempts)),
+            *annotation.route_headers(answer.deployment.provider, len(self._attempts)),
+            *annotation.dropped_headers(answer.dropped),
             *annotation.remaining_headers(admitted.remaining_nano_usd),
             *await self._limit_headers(),
         ]

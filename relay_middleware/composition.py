@@ -27,6 +27,7 @@ from relay_middleware.stores.redis import RedisSpendStore
 from relay_middleware.upstream.deploying import to_deployments
 from relay_middleware.upstream.prices import load_price_table
 from relay_middleware.upstream.router import LiteLlmUpstream
+from relay_middleware.upstream.translation import Translation
 from relay_middleware.upstream.wire import Wire
 
 
@@ -110,6 +111,7 @@ def _upstream(config: Config, clock: Clock) -> tuple[LiteLlmUpstream, tuple[str,
         deployments,
         fallbacks=config.router_settings.fallbacks,
         wire=Wire(clock=clock),
+        translation=Translation(clock=clock),
         clock=clock,
         allowed_fails=config.router_settings.allowed_fails,
         cooldown_time_s=config.router_settings.cooldown_time,

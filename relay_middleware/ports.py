@@ -215,12 +215,14 @@ class WholeAnswer:
         body: As it came.
         members: The same, decoded: a JSON object.
         attempts: All tries, the one that gave it last.
+        dropped: Names of the request's members that the provider was not told.
     """
 
     deployment: Deployment
     body: bytes
     members: Mapping[str, object]
     attempts: tuple[Attempt, ...]
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,11 +235,13 @@ class StreamAnswer:
             when the provider falls silent or the connection breaks. `aclose` ends the provider's
             connection.
         attempts: All tries, the one that gave it last.
+        dropped: Names of the request's members that the provider was not told.
     """
 
     deployment: Deployment
     chunks: AsyncGenerator[bytes, None]
     attempts: tuple[Attempt, ...]
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

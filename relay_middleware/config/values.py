@@ -31,6 +31,8 @@ class LitellmParams:
     Attributes:
         model: Provider and name there, `openai/gpt-4o-mini`.
         api_key: Credential; not printed.
+        credentials: What else the provider wants of that kind, by LiteLLM's names, such as
+            `aws_region_name`; not printed.
         weight: Share among the alternatives, or None.
         order: Preference among the alternatives, lowest first, or None.
         rates_usd: The entry's own, over those of the file's section `prices`.
@@ -42,6 +44,7 @@ class LitellmParams:
     weight: float | None
     order: int | None
     rates_usd: RatesUsd
+    credentials: Mapping[str, object] = field(repr=False, default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +55,14 @@ class ModelEntry:
     Attributes:
         model_name: What clients ask for; entries that share it are alternatives.
         timeouts: The entry's own, over the file's.
+        mode: LiteLLM's word for what the model is for (`chat`, `embedding`); None: as the price
+            table has it.
     """
 
     model_name: str
     litellm_params: LitellmParams
     timeouts: Timeouts
+    mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

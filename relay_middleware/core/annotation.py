@@ -117,6 +117,11 @@ def route_headers(provider: str, attempts: int) -> list[tuple[bytes, bytes]]:
     return [(b"x-relay-provider", provider.encode()), (b"x-relay-attempts", b"%d" % attempts)]
 
 
+def dropped_headers(dropped: Sequence[str]) -> list[tuple[bytes, bytes]]:
+    """Return the header that names what the provider was not told; none where that is nothing."""
+    return [(b"x-relay-dropped-parameters", ",".join(dropped).encode())] if dropped else []
+
+
 def remaining_headers(remaining: NanoUsd | None) -> list[tuple[bytes, bytes]]:
     """Return the header of what is left of the customer's limits; none where that is not known."""
     if remaining is None:

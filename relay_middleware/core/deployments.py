@@ -2,6 +2,7 @@
 Deployments: concrete places where a model is served.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -40,11 +41,15 @@ class Deployment:
         deployment_model: Name at the provider.
         api_base: Where the provider listens, or None for the provider's own address.
         api_key: Credential; never printed.
+        credentials: What else the provider wants of that kind, by LiteLLM's names, such as
+            `aws_region_name`; never printed.
         weight: Share of the traffic among the alternatives, or None.
         order: Preference among the alternatives, lowest first, or None.
         reasoning_in_output: Whether the provider's output count includes reasoning.
-        is_reasoning_capped: Whether the output cap bounds the reasoning too; where not, only the
-            model's own limit bounds the output.
+        is_output_capped: Whether the output cap bounds all output, reasoning too; where not, only
+            the model's own limit does.
+        is_embedding: Whether its model makes embeddings, and writes nothing.
+        is_translated: Whether it speaks a wire of its own, so that LiteLLM translates.
         price: None where unknown: then it is refused to customers with a spend limit.
     """
 
@@ -54,11 +59,14 @@ class Deployment:
     deployment_model: str
     api_base: str | None
     api_key: str | None = field(repr=False)
+    credentials: Mapping[str, object] = field(repr=False, default_factory=dict)
     weight: float | None = None
     order: int | None = None
     timeouts: Timeouts = Timeouts()
     reasoning_in_output: bool = True
-    is_reasoning_capped: bool = True
+    is_output_capped: bool = True
+    is_embedding: bool = False
+    is_translated: bool = False
     price: ModelPrice | None = None
 
 

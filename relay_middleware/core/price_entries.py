@@ -84,6 +84,7 @@ def from_litellm_entry(entry: Mapping[str, object]) -> ModelPrice | None:
         by_service_tier={tier: _card(named, tier) for tier in service_tiers},
         max_input_tokens=_positive(entry.get("max_input_tokens")),
         max_output_tokens=_positive(entry.get("max_output_tokens")),
+        may_reason=bool(entry.get("supports_reasoning")),
     )
 
 

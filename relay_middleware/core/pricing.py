@@ -57,12 +57,14 @@ class ModelPrice:
         by_service_tier: Such as `priority` and `flex`.
         max_input_tokens: Most input that the model takes, or None where unknown.
         max_output_tokens: Most output of one choice, or None where unknown.
+        may_reason: Whether the model is known to think before it answers, if only when asked to.
     """
 
     standard: RateCard
     by_service_tier: Mapping[str, RateCard] = field(default_factory=dict)
     max_input_tokens: int | None = None
     max_output_tokens: int | None = None
+    may_reason: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

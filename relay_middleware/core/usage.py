@@ -107,6 +107,8 @@ def from_openai(
         None where *usage* is not an object with a whole, non-negative `prompt_tokens`: then the
         provider sent no usage. A count of zero is a count.
 
+    A translated answer has LiteLLM's `usage`, which is OpenAI's with the cache's writes beside.
+
     Source: OpenAI API reference, "The chat completion object", read 2026-11-23; xAI, "Chat
     completions", usage with `reasoning_tokens` beside `completion_tokens`, read 2026-11-23.
     """
@@ -117,13 +119,18 @@ def from_openai(
         return None
     of_input = _object(usage, "prompt_tokens_details")
     of_output = _object(usage, "completion_tokens_details")
+    # LiteLLM's, of a translated answer: the writes by how long they are kept.
+    of_writes = _object(of_input, "cache_creation_token_details")
+    write_1h_tokens = _count(of_writes, "ephemeral_1h_input_tokens") or 0
+    write_tokens = _count(of_input, "cache_write_tokens") or 0
     reasoning_tokens = _count(of_output, "reasoning_tokens") or 0
     output_tokens = _count(usage, "completion_tokens") or 0
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens if reasoning_in_output else output_tokens + reasoning_tokens,
         cached_input_tokens=_count(of_input, "cached_tokens") or 0,
-        cache_write_input_tokens=_count(of_input, "cache_write_tokens") or 0,
+        cache_write_input_tokens=max(0, write_tokens - write_1h_tokens),
+        cache_write_1h_input_tokens=write_1h_tokens,
         audio_input_tokens=_count(of_input, "audio_tokens") or 0,
         reasoning_tokens=reasoning_tokens,
         audio_output_tokens=_count(of_output, "audio_tokens") or 0,

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from relay_middleware.core.deployments import Deployment
-from relay_middleware.errors import ConfigurationError
 from relay_middleware.ports import UpstreamCall
 
 _OUTPUT_CAP_FIELDS = ("max_tokens", "max_completion_tokens")
@@ -56,20 +55,16 @@ DIALECT_BY_PROVIDER: Mapping[str, Dialect] = {
 }
 
 
+def is_direct(provider: str) -> bool:
+    """Say whether *provider* speaks OpenAI's wire, so that nothing is translated."""
+    return provider in DIALECT_BY_PROVIDER
+
+
 def dialect_of(deployment: Deployment) -> Dialect:
     """
-    Return the dialect that *deployment* speaks.
-
-    Raises:
-        ConfigurationError: Its provider's wire is none of OpenAI's.
+    Return the dialect that *deployment* speaks; its provider is a direct one.
     """
-    dialect = DIALECT_BY_PROVIDER.get(deployment.provider)
-    if dialect is None:
-        raise ConfigurationError(
-            f"{deployment.model}: the provider {deployment.provider!r} is not supported yet;"
-            f" possible are {', '.join(sorted(DIALECT_BY_PROVIDER))}, and openai with an api_base"
-            " for every server that speaks OpenAI's wire"
-        )
+    dialect = DIALECT_BY_PROVIDER[deployment.provider]
     if dialect is _OPENAI and deployment.api_base is not None:
         return _OPENAI_COMPATIBLE
     return dialect
@@ -78,9 +73,6 @@ def dialect_of(deployment: Deployment) -> Dialect:
 def url_of(deployment: Deployment, path: str) -> str:
     """
     Return the address of *path*, such as `chat/completions`, at *deployment*.
-
-    Raises:
-        ConfigurationError: As `dialect_of`.
     """
     base_url = deployment.api_base or dialect_of(deployment).base_url or ""
     return f"{base_url.rstrip('/')}/{path}"
@@ -92,13 +84,10 @@ def outgoing_body(call: UpstreamCall, deployment: Deployment) -> dict[str, objec
 
     Only the model's name, the output cap, and for a stream the wish for usage are written; the cap
     keeps the name that the client used. Every other member is the client's, in the client's order.
-
-    Raises:
-        ConfigurationError: As `dialect_of`.
     """
     body = {**call.body, "model": deployment.deployment_model}
     if call.output_cap_tokens is not None:
-        cap = _output_cap(call.output_cap_tokens, deployment)
+        cap = output_cap_at(deployment, call.output_cap_tokens)
         named = [name for name in _OUTPUT_CAP_FIELDS if name in call.body]
         for name in named or [dialect_of(deployment).output_cap_field]:
             body[name] = cap
@@ -109,6 +98,7 @@ def outgoing_body(call: UpstreamCall, deployment: Deployment) -> dict[str, objec
     return body
 
 
-def _output_cap(cap_tokens: int, deployment: Deployment) -> int:
+def output_cap_at(deployment: Deployment, cap_tokens: int) -> int:
+    """Return *cap_tokens*, or the most that the deployment's model writes where that is less."""
     model_max = deployment.price.max_output_tokens if deployment.price is not None else None
     return cap_tokens if model_max is None else min(cap_tokens, model_max)

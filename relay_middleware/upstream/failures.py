@@ -32,6 +32,7 @@ class DeploymentFailedError(Exception):
         failed_deployment_id: The Router's own name of the attribute: it does not pick that
             deployment again for the same request.
         retry_after_s: Whole seconds, within the limits above, or None.
+        complaint: What the provider said, redacted, where it was asked for.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class DeploymentFailedError(Exception):
         *,
         http_status: int | None = None,
         retry_after_s: int | None = None,
+        complaint: str | None = None,
     ) -> None:
         super().__init__(f"the deployment failed with status {status_code}")
         self.status_code = status_code
         self.http_status = http_status
         self.failed_deployment_id = deployment_id
         self.retry_after_s = retry_after_s
+        self.complaint = complaint
 
     @property
     def has_timed_out(self) -> bool:

@@ -6,6 +6,7 @@ exact.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,6 +16,18 @@ from pathlib import Path
 from relay_middleware.core.price_entries import from_litellm_entry, implausible_price, override
 from relay_middleware.core.pricing import ModelPrice, Rates
 from relay_middleware.errors import ConfigurationError
+
+_DEFAULT_PROVIDER = "openai"
+"""Of a model named without one that the table does not know either, as at LiteLLM."""
+
+_ROUTES = ("converse/", "converse_like/", "invoke/", "responses/", "o_series/", "gpt5_series/")
+"""What LiteLLM takes before a model's name as a choice among a provider's interfaces.
+Source: LiteLLM 1.106.2, `llms/bedrock/common_utils.py` and `main.py`."""
+
+_SEARCHING = re.compile(r"(?:^|[-/])(?:deep-research|search)(?:-|$)")
+"""Models that search the web for every answer, for a fee that no count of tokens tells.
+Source: OpenAI, "Web search" (`gpt-4o-search-preview`, `gpt-5-search-api`, `o3-deep-research`);
+Perplexity, "Pricing" (a fee per request of every Sonar model). Read 2026-11-23."""
 
 _TABLE_FILE = "model_prices_and_context_window_backup.json"
 
@@ -30,18 +43,44 @@ class PriceTable:
 
     entries: Mapping[str, Mapping[str, object]]
 
-    def find(self, provider: str, model: str) -> ModelPrice | None:
+    def provider_and_model(self, name: str) -> tuple[str, str]:
         """
-        Return the price of *model* at *provider*, or None where it is not known by the token.
+        Cut LiteLLM's *name* of a model into its provider and the name there.
+
+        A bare name is of the provider that the table says has it, else of OpenAI.
+        """
+        provider, slash, model = name.partition("/")
+        if slash:
+            return provider, model
+        listed = self.entries.get(_base_model(name), {}).get("litellm_provider")
+        return (_family(listed) if isinstance(listed, str) else _DEFAULT_PROVIDER), name
+
+    def entry(self, provider: str, model: str) -> Mapping[str, object] | None:
+        """
+        Return what the table says of *model* at *provider*.
 
         A bare name counts only where the table says that it is this provider's: the same model
         costs something else elsewhere.
         """
-        entry = self.entries.get(f"{provider}/{model}")
-        if entry is None:
-            entry = self.entries.get(_base_model(model))
-            if entry is None or entry.get("litellm_provider") != provider:
-                return None
+        for name in (f"{provider}/{model}", _base_model(model), _base_model(_unrouted(model))):
+            entry = self.entries.get(name)
+            if entry is None:
+                continue
+            listed = entry.get("litellm_provider")
+            is_its = name.startswith(f"{provider}/") or (
+                isinstance(listed, str) and _family(listed) == _family(provider)
+            )
+            if is_its:
+                return entry
+        return None
+
+    def find(self, provider: str, model: str) -> ModelPrice | None:
+        """
+        Return the price of *model* at *provider*, or None where it is not known by the token.
+        """
+        entry = self.entry(provider, model)
+        if entry is None or _always_searches(provider, model):
+            return None
         return from_litellm_entry(entry)
 
     def chat_rates(self) -> tuple[Rates, ...]:
@@ -123,3 +162,27 @@ def _base_model(model: str) -> str:
     Source: OpenAI API reference, "Fine-tuning", names of the form `ft:BASE:ORGANISATION:NAME:ID`.
     """
     return ":".join(model.split(":")[:2]) if model.startswith("ft:") else model
+
+
+def _unrouted(model: str) -> str:
+    return next((model.removeprefix(route) for route in _ROUTES if model.startswith(route)), model)
+
+
+def _family(provider: str) -> str:
+    """
+    The name that a provider is configured by: the table divides some by kinds of models.
+
+    Source: LiteLLM 1.106.2, `litellm_provider` of its table: `vertex_ai-language-models`,
+    `bedrock_converse`, `cohere_chat`, `text-completion-openai`.
+    """
+    name = provider.removeprefix("text-completion-").removesuffix("_chat")
+    if name.startswith("vertex_ai"):
+        return "vertex_ai"
+    if name.startswith("bedrock"):
+        return "bedrock"
+    return name
+
+
+def _always_searches(provider: str, model: str) -> bool:
+    is_sonar = provider == "perplexity" and "sonar" in model
+    return is_sonar or _SEARCHING.search(model) is not None

@@ -9,62 +9,34 @@ relied upon beyond LiteLLM's documentation is stated as tests in
 `tests/contract/test_router_faults.py`.
 """
 
-import logging
-import os
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
-from typing import Protocol
 
-from relay_middleware.core.deployments import Deployment
+from relay_middleware.core.deployments import Deployment, DeploymentStatus, Probe
+from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.core.records import Attempt, AttemptOutcome
 from relay_middleware.errors import (
+    ConfigurationError,
     NoDeploymentError,
     UpstreamError,
     UpstreamFailedError,
     UpstreamTimeoutError,
 )
 from relay_middleware.ports import Clock, RefusedAnswer, UpstreamCall
-from relay_middleware.upstream.dialects import dialect_of
+from relay_middleware.upstream import probing
 from relay_middleware.upstream.failures import BROKEN_ANSWER, DeploymentFailedError
-from relay_middleware.upstream.topology import Fallbacks, Topology, topology
+from relay_middleware.upstream.litellm_router import make_router
+from relay_middleware.upstream.topology import Fallbacks, topology
+from relay_middleware.upstream.translation import Translation
 from relay_middleware.upstream.wire import Answer, Wire
 
 ALLOWED_FAILS = 1
 COOLDOWN_TIME_S = 5.0
 
-_LOADED_WITH_THE_FIRST_FAILURE = (
-    "litellm.integrations.prometheus",
-    "litellm.proxy.guardrails.exception_utils",
-    "litellm.router_utils.baseline_request",
-)
-"""Modules of LiteLLM that it imports when something first fails: the event loop would stand still
-for a quarter of a second, just then."""
-
 _OK = 200
 _TOO_MANY_REQUESTS = 429
-
-
-class _Router(Protocol):
-    """What is used of `litellm.Router`."""
-
-    async def async_function_with_fallbacks(self, **kwargs: object) -> Answer: ...
-
-    async def async_get_available_deployment(
-        self, *, model: object, request_kwargs: dict[str, object]
-    ) -> Mapping[str, Mapping[str, str]]: ...
-
-    def deployment_callback_on_failure(
-        self, kwargs: Mapping[str, object], response: None, start: None, end: None, /
-    ) -> bool: ...
-
-    def sync_deployment_callback_on_success(
-        self, kwargs: Mapping[str, object], response: None, start: None, end: None, /
-    ) -> str | None: ...
-
-    def discard(self) -> None: ...
 
 
 class LiteLlmUpstream:
@@ -78,6 +50,7 @@ class LiteLlmUpstream:
         *,
         fallbacks: Fallbacks,
         wire: Wire,
+        translation: Translation,
         clock: Clock,
         allowed_fails: int = ALLOWED_FAILS,
         cooldown_time_s: float = COOLDOWN_TIME_S,
@@ -85,7 +58,8 @@ class LiteLlmUpstream:
         """
         Args:
             fallbacks: By model, the models that stand in for it.
-            wire: Closed with this.
+            wire: For deployments that speak OpenAI's wire; closed with this.
+            translation: For all others; closed with this.
             allowed_fails: Failures that leave a deployment in, each at most *cooldown_time_s* after
                 the one before; with one more it is left out.
             cooldown_time_s: For how long, unless the provider's `Retry-After` says otherwise.
@@ -94,14 +68,15 @@ class LiteLlmUpstream:
             ConfigurationError: A provider is not supported, an identifier is there twice, or a
                 fallback names no model.
         """
-        for deployment in deployments:
-            dialect_of(deployment)
+        deployments = [_sendable(each, translation) for each in deployments]
         self._topology = topology(deployments, fallbacks)
         self._deployment_by_id = {str(each.deployment_id): each for each in deployments}
         self._wire = wire
+        self._translation = translation
+        self._last_attempts: dict[DeploymentId, Attempt] = {}
         self._clock = clock
         self._cooldown_time_s = cooldown_time_s
-        self._router, self._all_left_out = _litellm_router(
+        self._router, self._all_left_out = make_router(
             self._topology, allowed_fails=allowed_fails, cooldown_time_s=cooldown_time_s
         )
 
@@ -153,6 +128,7 @@ class LiteLlmUpstream:
         """Close all connections."""
         self._router.discard()
         await self._wire.aclose()
+        await self._translation.aclose()
 
     async def _attempt(
         self, call: UpstreamCall, deployment: Deployment, attempts: list[Attempt]
@@ -160,21 +136,21 @@ class LiteLlmUpstream:
         started_at = self._clock.now()
 
         def note(outcome: AttemptOutcome, status_code: int | None) -> None:
-            attempts.append(
-                Attempt(
-                    deployment_id=deployment.deployment_id,
-                    provider=deployment.provider,
-                    deployment_model=deployment.deployment_model,
-                    outcome=outcome,
-                    status_code=status_code,
-                    started_at=started_at,
-                    ended_at=self._clock.now(),
-                )
+            made = Attempt(
+                deployment_id=deployment.deployment_id,
+                provider=deployment.provider,
+                deployment_model=deployment.deployment_model,
+                outcome=outcome,
+                status_code=status_code,
+                started_at=started_at,
+                ended_at=self._clock.now(),
             )
+            attempts.append(made)
+            self._last_attempts[deployment.deployment_id] = made
 
         call.on_attempt(deployment)
         try:
-            answer = await self._wire.send(
+            answer = await self._sender(deployment).send(
                 call, deployment, on_break=partial(self._report_break, deployment)
             )
         except DeploymentFailedError as error:
@@ -188,6 +164,44 @@ class LiteLlmUpstream:
         # Successes count where LiteLLM leaves out by share of failures; under a policy it does not.
         self._router.sync_deployment_callback_on_success(_report(deployment), None, None, None)
         return answer
+
+    def _sender(self, deployment: Deployment) -> Wire | Translation:
+        return self._translation if deployment.is_translated else self._wire
+
+    def status(self) -> tuple[DeploymentStatus, ...]:
+        """Return what this process last saw of each deployment."""
+        cooling = self._cooling()
+        return tuple(
+            _status(deployment, self._last_attempts.get(deployment.deployment_id), cooling)
+            for deployment in self._deployment_by_id.values()
+        )
+
+    def _cooling(self) -> Mapping[str, float]:
+        """Seconds for which deployments are still left out, by their identifiers."""
+        now_s = time.time()
+        active = self._router.cooldown_cache.get_active_cooldowns(
+            model_ids=list(self._deployment_by_id), parent_otel_span=None
+        )
+        return {
+            name: max(0.0, value["timestamp"] + value["cooldown_time"] - now_s)
+            for name, value in active
+        }
+
+    async def probe(self, deployment_id: DeploymentId) -> Probe:
+        """
+        Call one deployment, cheaply, past the Router and whether it is left out or not.
+
+        Raises:
+            KeyError: There is no such deployment.
+        """
+        deployment = self._deployment_by_id[str(deployment_id)]
+        send = partial(
+            self._sender(deployment).send,
+            deployment=deployment,
+            on_break=_nothing,
+            wants_complaint=True,
+        )
+        return await probing.probe(deployment, send)
 
     def _report_failure(self, deployment: Deployment, error: DeploymentFailedError) -> None:
         self._router.deployment_callback_on_failure(
@@ -231,56 +245,40 @@ def _report(deployment: Deployment) -> dict[str, object]:
     }
 
 
-def _litellm_router(
-    plan: Topology, *, allowed_fails: int, cooldown_time_s: float
-) -> tuple[_Router, type[Exception]]:
-    """
-    Make the Router, and name what it raises when all that it could pick is left out.
-    """
-    # Else LiteLLM asks the network for a price table while it is imported.
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-    # The import takes 2.5 s and 150 MB, which a command that routes nothing shall not pay.
-    import litellm  # noqa: PLC0415
-    from litellm.types.router import (  # noqa: PLC0415
-        AllowedFailsPolicy,
-        RouterRateLimitError,
+def _status(
+    deployment: Deployment, last: Attempt | None, cooling_s_by_id: Mapping[str, float]
+) -> DeploymentStatus:
+    return DeploymentStatus(
+        deployment_id=deployment.deployment_id,
+        model=deployment.model,
+        provider=deployment.provider,
+        deployment_model=deployment.deployment_model,
+        last_outcome=None if last is None else last.outcome,
+        last_status_code=None if last is None else last.status_code,
+        last_at=None if last is None else last.ended_at,
+        cooling_s=cooling_s_by_id.get(str(deployment.deployment_id), 0.0),
     )
 
-    for name in _LOADED_WITH_THE_FIRST_FAILURE:
-        # Where another version has no such module, nothing is lost but the time.
-        with suppress(ImportError):
-            import_module(name)
-    # Both would carry names of groups and providers' words to wherever an error or a log goes.
-    litellm.expose_router_debug_in_errors = False
-    for name in ("LiteLLM", "LiteLLM Router"):
-        logging.getLogger(name).disabled = True
-    router: _Router = litellm.Router(
-        model_list=[
-            _model_entry(group, deployment)
-            for group, members in plan.groups.items()
-            for deployment in members
-        ],
-        # A group without fallbacks is named too: for an absent one, global settings would count.
-        fallbacks=[{group: list(others)} for group, others in plan.fallbacks.items()],
-        # Each group and each deployment is one step down; the default of 5 would cut long chains.
-        max_fallbacks=len(plan.groups) + sum(map(len, plan.groups.values())),
-        routing_strategy="simple-shuffle",
-        enable_weighted_failover=True,
-        num_retries=0,
-        allowed_fails=allowed_fails,
-        # An empty policy changes one thing: the number counts even if it is LiteLLM's default of 3.
-        allowed_fails_policy=AllowedFailsPolicy(),
-        cooldown_time=cooldown_time_s,
-    )
-    return router, RouterRateLimitError
+
+def _nothing() -> None:
+    """Nobody reads a probe's stream."""
 
 
-def _model_entry(group: str, deployment: Deployment) -> dict[str, object]:
-    params: dict[str, object] = {"model": "openai/relay", "api_key": "none"}
-    if deployment.weight is not None:
-        params["weight"] = deployment.weight
-    return {
-        "model_name": group,
-        "litellm_params": params,
-        "model_info": {"id": str(deployment.deployment_id)},
-    }
+def _sendable(deployment: Deployment, translation: Translation) -> Deployment:
+    """
+    Return *deployment* with what LiteLLM knows of its provider.
+
+    Raises:
+        ConfigurationError: LiteLLM does not know its provider.
+    """
+    if not deployment.is_translated:
+        return deployment
+    if not translation.is_known(deployment.provider):
+        raise ConfigurationError(
+            f"{deployment.model}: there is no provider {deployment.provider!r}; write it as"
+            " LiteLLM does (anthropic/..., gemini/..., bedrock/...), or as openai/... with an"
+            " api_base for a server that speaks OpenAI's wire"
+        )
+    if not translation.has_output_cap(deployment):
+        return replace(deployment, is_output_capped=False)
+    return deployment

@@ -3,15 +3,13 @@ The direct wire: one call to one deployment, over HTTP as OpenAI speaks it.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
 
-from relay_middleware.core.deployments import Deployment, Timeouts
-from relay_middleware.core.sse import EventStreamDecoder, EventTooLongError
-from relay_middleware.errors import StreamBrokenError
+from relay_middleware.core.deployments import Deployment
 from relay_middleware.ports import Clock, RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
 from relay_middleware.upstream.dialects import outgoing_body, url_of
 from relay_middleware.upstream.failures import (
@@ -21,18 +19,14 @@ from relay_middleware.upstream.failures import (
     DeploymentFailedError,
     retry_after_s,
 )
-from relay_middleware.upstream.opening import Sign, sign_of
 from relay_middleware.upstream.redaction import redact
+from relay_middleware.upstream.streaming import COMMIT_AFTER_S, open_stream
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Longest answer that is not a stream: several images in base64 fit."""
 
 MAX_REFUSAL_BYTES = 64 * 1024
 """How much of a refusal is read: the message that is shown is shorter by far."""
-
-COMMIT_AFTER_S = 4.0
-"""Longest wait for content once a stream has begun. Load balancers and SDKs cut silent answers;
-ModelRelay's TypeScript SDK does after 5 seconds."""
 
 _REFUSALS = frozenset({400, 413, 422})
 
@@ -60,7 +54,12 @@ class Wire:
         self._session: aiohttp.ClientSession | None = None
 
     async def send(
-        self, call: UpstreamCall, deployment: Deployment, *, on_break: Callable[[], None]
+        self,
+        call: UpstreamCall,
+        deployment: Deployment,
+        *,
+        on_break: Callable[[], None],
+        wants_complaint: bool = False,
     ) -> Answer:
         """
         Send *call* to *deployment* and wait for its answer, or for a stream's first content.
@@ -69,6 +68,8 @@ class Wire:
 
         Args:
             on_break: Called when a stream breaks after it was returned.
+            wants_complaint: Whether a failure shall carry the provider's words. Waiting for them
+                would delay the next deployment.
 
         Raises:
             DeploymentFailedError: There is no answer, and another deployment may give one.
@@ -80,9 +81,14 @@ class Wire:
                 response = await self._post(call, deployment)
                 try:
                     if call.is_stream and _is_success(response):
-                        first = await self._first_chunks(deployment, response, limit)
-                        return await _stream(deployment, response, first, on_break)
-                    return await self._read(call, deployment, response)
+                        return await open_stream(
+                            deployment,
+                            _Body(deployment, response),
+                            limit,
+                            commit_after_s=self._commit_after_s,
+                            on_break=on_break,
+                        )
+                    return await self._read(call, deployment, response, wants_complaint)
                 except BaseException:
                     # Whatever it was, cancellation too: nobody reads on.
                     response.close()
@@ -127,7 +133,11 @@ class Wire:
         return self._session
 
     async def _read(
-        self, call: UpstreamCall, deployment: Deployment, response: aiohttp.ClientResponse
+        self,
+        call: UpstreamCall,
+        deployment: Deployment,
+        response: aiohttp.ClientResponse,
+        wants_complaint: bool,  # noqa: FBT001 - passed on
     ) -> WholeAnswer | RefusedAnswer:
         if response.status in _REFUSALS:
             return await _refusal(deployment, response)
@@ -137,6 +147,7 @@ class Wire:
                 response.status,
                 http_status=response.status,
                 retry_after_s=retry_after_s(response.headers.get("Retry-After"), self._clock.now()),
+                complaint=await _complaint(deployment, response) if wants_complaint else None,
             )
         body = await _read_at_most(response, self._max_answer_bytes)
         answer = _json_object(body)
@@ -148,111 +159,63 @@ class Wire:
             raise _broken(deployment, response)
         return WholeAnswer(deployment=deployment, body=body, members=answer, attempts=())
 
-    async def _first_chunks(
-        self, deployment: Deployment, response: aiohttp.ClientResponse, limit: asyncio.Timeout
-    ) -> list[bytes]:
-        """Read until there is content, or the stream has begun and then been silent for a while."""
-        chunks = []
-        decoder = EventStreamDecoder()
-        try:
-            async with asyncio.timeout(None) as patience:
-                while chunk := await response.content.readany():
-                    chunks.append(chunk)
-                    signs = [sign_of(event) for event in decoder.feed(chunk)]
-                    if _is_content(signs, deployment, response):
-                        return chunks
-                    if Sign.STARTED in signs and patience.when() is None:
-                        patience.reschedule(
-                            asyncio.get_running_loop().time() + self._commit_after_s
-                        )
-                        limit.reschedule(None)
-        except TimeoutError:
-            return chunks
-        except EventTooLongError:
-            raise _broken(deployment, response) from None
-        if _is_content([sign_of(event) for event in decoder.rest()], deployment, response):
-            return chunks
-        raise _broken(deployment, response)
-
 
 def _is_success(response: aiohttp.ClientResponse) -> bool:
     # A redirect is none: it is not followed.
     return response.status // 100 == 2  # noqa: PLR2004 # HTTP's class of successes
 
 
-def _is_content(
-    signs: list[Sign], deployment: Deployment, response: aiohttp.ClientResponse
-) -> bool:
-    for sign in signs:
-        if sign is Sign.FAILURE:
-            raise _broken(deployment, response)
-        if sign is Sign.CONTENT:
-            return True
-    return False
+class _Body:
+    """The body of an answer, as a `streaming.Source`."""
 
+    def __init__(self, deployment: Deployment, response: aiohttp.ClientResponse) -> None:
+        self._deployment = deployment
+        self._response = response
 
-async def _stream(
-    deployment: Deployment,
-    response: aiohttp.ClientResponse,
-    first: list[bytes],
-    on_break: Callable[[], None],
-) -> StreamAnswer:
-    chunks = _chunks(first, response, deployment.timeouts, on_break)
-    # Begin it: closing a generator that was never begun would not run its `finally`.
-    await anext(chunks)
-    return StreamAnswer(deployment=deployment, chunks=chunks, attempts=())
+    async def read(self) -> bytes:
+        """Return what has arrived."""
+        try:
+            return await self._response.content.readany()
+        except _BROKEN:
+            raise DeploymentFailedError(
+                self._deployment.deployment_id, CONNECTION_REFUSED
+            ) from None
 
-
-async def _chunks(
-    first: list[bytes],
-    response: aiohttp.ClientResponse,
-    timeouts: Timeouts,
-    on_break: Callable[[], None],
-) -> AsyncGenerator[bytes, None]:
-    try:
-        yield b""
-        for chunk in first:
-            yield chunk
-        while chunk := await _next_chunk(response, timeouts, on_break):
-            yield chunk
-    finally:
-        response.close()
-
-
-async def _next_chunk(
-    response: aiohttp.ClientResponse, timeouts: Timeouts, on_break: Callable[[], None]
-) -> bytes:
-    try:
-        async with asyncio.timeout(timeouts.between_chunks_s):
-            return await response.content.readany()
-    except TimeoutError:
-        on_break()
-        raise StreamBrokenError("the provider's stream fell silent") from None
-    except _BROKEN:
-        on_break()
-        raise StreamBrokenError("the provider's stream was cut") from None
+    async def aclose(self) -> None:
+        """Close the connection."""
+        self._response.close()
 
 
 async def _refusal(deployment: Deployment, response: aiohttp.ClientResponse) -> RefusedAnswer:
-    answer = _json_object(await _read_at_most(response, MAX_REFUSAL_BYTES)) or {}
-    error = answer.get("error")
-    told = error if isinstance(error, Mapping) else {}
-
-    def shown(name: str) -> str | None:
-        value = told.get(name)
-        if value is None or isinstance(value, Mapping | list):
-            return None
-        return redact(str(value), secrets=_secrets(deployment))
-
+    told = await _told(response)
     response.close()
+    secrets = _secrets(deployment)
     return RefusedAnswer(
         deployment=deployment,
         status_code=response.status,
-        message=shown("message") or "The provider refused the request as wrong.",
-        code=shown("code"),
-        param=shown("param"),
+        message=_shown(told, "message", secrets) or "The provider refused the request as wrong.",
+        code=_shown(told, "code", secrets),
+        param=_shown(told, "param", secrets),
         attempts=(),
     )
+
+
+async def _complaint(deployment: Deployment, response: aiohttp.ClientResponse) -> str | None:
+    return _shown(await _told(response), "message", _secrets(deployment))
+
+
+async def _told(response: aiohttp.ClientResponse) -> Mapping[str, object]:
+    """The error that the body describes."""
+    answer = _json_object(await _read_at_most(response, MAX_REFUSAL_BYTES)) or {}
+    error = answer.get("error")
+    return error if isinstance(error, Mapping) else {}
+
+
+def _shown(told: Mapping[str, object], name: str, secrets: list[str]) -> str | None:
+    value = told.get(name)
+    if value is None or isinstance(value, Mapping | list):
+        return None
+    return redact(str(value), secrets=secrets)
 
 
 def _secrets(deployment: Deployment) -> list[str]:

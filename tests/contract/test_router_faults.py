@@ -48,6 +48,7 @@ from relay_middleware.errors import (
 )
 from relay_middleware.ports import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
 from relay_middleware.upstream.router import LiteLlmUpstream
+from relay_middleware.upstream.translation import Translation
 from relay_middleware.upstream.wire import Answer, Wire
 
 pytestmark = pytest.mark.anyio
@@ -120,6 +121,7 @@ class World:
             self.deployments,
             fallbacks=fallbacks or {},
             wire=Wire(clock=FakeClock()),
+            translation=Translation(clock=FakeClock()),
             clock=FakeClock(),
             allowed_fails=allowed_fails,
             cooldown_time_s=cooldown_time_s,
@@ -610,10 +612,11 @@ async def test_nothing_is_logged_or_shown(world: World, caplog: pytest.LogCaptur
 
 async def test_mistakes_are_told_at_start(world: World) -> None:
     """
-    A provider whose wire is another is refused before anything is served.
+    A provider that LiteLLM does not know is refused before anything is served.
     """
     await world.deploy("one", CLOSED_PORT)
-    world.deployments[0] = replace(world.deployments[0], provider="anthropic")
+    unknown = replace(world.deployments[0], provider="antropic", is_translated=True)
+    world.deployments[0] = unknown
 
-    with pytest.raises(ConfigurationError, match="anthropic"):
+    with pytest.raises(ConfigurationError, match="no provider 'antropic'"):
         world.open()

@@ -11,9 +11,8 @@ from relay_middleware.core.endpoints import chat
 from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.core.price_entries import from_litellm_entry
 from relay_middleware.core.pricing import ModelPrice
-from relay_middleware.errors import ConfigurationError
 from relay_middleware.ports import UpstreamCall
-from relay_middleware.upstream.dialects import dialect_of, outgoing_body, url_of
+from relay_middleware.upstream.dialects import dialect_of, is_direct, outgoing_body, url_of
 
 
 def deployment(
@@ -174,9 +173,8 @@ def test_xais_reasoning_is_beside_its_output_and_above_its_cap() -> None:
     assert dialect_of(deployment("openai")).is_reasoning_capped
 
 
-def test_a_provider_without_a_dialect() -> None:
+def test_who_speaks_openais_wire() -> None:
     """
-    A provider whose wire is another is refused, with what is possible.
+    OpenAI and xAI do; Anthropic's is translated.
     """
-    with pytest.raises(ConfigurationError, match=r"smart: .*'anthropic'.*openai, xai.*api_base"):
-        dialect_of(deployment("anthropic"))
+    assert [is_direct(name) for name in ("openai", "xai", "anthropic")] == [True, True, False]
