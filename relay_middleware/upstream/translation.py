@@ -189,20 +189,25 @@ class _Source:
 
     async def read(self) -> bytes:
         """Return the next event."""
-        if self._is_ended:
-            return b""
-        try:
-            chunk = await anext(self._chunks, None)
-        except Exception as error:
-            raise failure_of(error, self._dispatch) from error
-        if chunk is None:
-            self._is_ended = True
-            return encode(DONE)
-        members = to_chunk(
-            chunk.model_dump(exclude_none=True), self._dispatch.deployment.deployment_model
-        )
+        while not self._is_ended:
+            try:
+                chunk = await anext(self._chunks, None)
+            except Exception as error:
+                raise failure_of(error, self._dispatch) from error
+            if chunk is None:
+                self._is_ended = True
+                return encode(DONE)
+            if event := self._event(chunk):
+                return event
+        return b""
+
+    def _event(self, chunk: _Model) -> bytes:
+        model = self._dispatch.deployment.deployment_model
+        members = to_chunk(chunk.model_dump(exclude_none=True), model)
         if not self._is_reported():
             members.pop("usage", None)
+        if not members["choices"] and "usage" not in members:
+            return b""
         return encode(orjson.dumps(members))
 
     def _is_reported(self) -> bool:

@@ -6,10 +6,11 @@ import inspect
 import json
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fixtures.world import MESSAGES, World, deployment, running, tiers
+from fixtures.world import MESSAGES, World, anthropic, deployment, running, tiers
 
 from relay_middleware.core.endpoints import chat
 from relay_middleware.core.endpoints.forbidden import CREDENTIAL_MEMBERS, FORBIDDEN_MEMBERS
@@ -53,10 +54,16 @@ def keywords() -> list[str]:
     return sorted((names | UNNAMED | FORBIDDEN_MEMBERS) - ASKED_FOR - {"self", "kwargs", "params"})
 
 
+FORMS = {"n", "tools", "messages"}
+"""Members whose form is checked before anybody is called."""
+
+
 @pytest.fixture(name="simulator", scope="module")
 def _simulator() -> Simulator:
     simulator = Simulator()
-    simulator.set("live", Behaviour(output_tokens=10, reasoning_tokens=0, input_tokens=100))
+    behaviour = Behaviour(output_tokens=10, reasoning_tokens=0, input_tokens=100)
+    simulator.set("live", behaviour)
+    simulator.set("translated", replace(behaviour, cached_input_tokens=0))
     return simulator
 
 
@@ -67,7 +74,11 @@ async def _world(
     folder: Path = tmp_path_factory.mktemp("injection")
     async with simulator.serve() as provider:
         config = {
-            "model_list": [deployment(provider), deployment(provider, name="other", profile="x")],
+            "model_list": [
+                deployment(provider),
+                deployment(provider, name="other", profile="x"),
+                anthropic(provider, name="claude", profile="translated"),
+            ],
             **tiers(),
         }
         async with running(folder, config, simulator) as world:
@@ -102,6 +113,42 @@ async def test_no_keyword_of_litellm_does_anything(world: World, name: str) -> N
         assert json.loads(call.body)["model"] == "gpt-4o-mini"
         # 50 cached and 50 plain input tokens, 10 of output, at gpt-4o-mini's prices.
         assert answer.json()["relay"]["charge_nano_usd"] == 50 * 75 + 50 * 150 + 10 * 600
+
+
+@pytest.mark.parametrize("name", keywords())
+async def test_no_keyword_of_litellm_does_anything_where_it_translates(
+    world: World, name: str
+) -> None:
+    """
+    A member of that name is refused, or changes neither route, key, cap nor charge: it is dropped,
+    or what Claude is told lies in the endpoint's list.
+    """
+    for value in values("http://127.0.0.1:1"):
+        before = world.simulator.calls()
+        answer = await world.post(
+            {"model": "claude", "messages": MESSAGES, "max_tokens": 20, name: value}
+        )
+
+        made = (
+            world.simulator.requests[before - world.simulator.calls() :]
+            if (world.simulator.calls() > before)
+            else ()
+        )
+        if answer.status_code == 400:
+            assert name in FORBIDDEN_MEMBERS | chat.ENDPOINT.parameters | FORMS
+            assert (name in FORBIDDEN_MEMBERS) <= (made == ())
+            continue
+        assert answer.status_code == 200, answer.text
+        (call,) = made
+        assert call.path == "/translated/v1/messages"
+        assert call.headers["x-api-key"].endswith("cret")
+        sent = json.loads(call.body)
+        assert (sent["model"], sent["max_tokens"]) == ("claude-haiku-4-5", 20)
+        if name not in chat.ENDPOINT.parameters:
+            assert sent.keys() == {"model", "messages", "max_tokens"}
+            assert name in answer.headers["x-relay-dropped-parameters"].split(",")
+        # 100 plain input tokens and 10 of output, at claude-haiku-4-5's prices.
+        assert answer.json()["relay"]["charge_nano_usd"] == 100 * 1000 + 10 * 5000
 
 
 async def test_forbidden_names_are_litellms(world: World) -> None:
