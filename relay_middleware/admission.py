@@ -12,27 +12,26 @@ from datetime import datetime
 
 from relay_middleware.core import limit_refusals, refusals
 from relay_middleware.core.attribution import Headers, attribute, named_customer, presented_secret
-from relay_middleware.core.bounds import InputBound, input_bound, input_bound_tokens
 from relay_middleware.core.charging import (
-    Candidate,
     Demand,
     hold_amount,
     refuse_money,
+    shrunk_cap_tokens,
     spend_remaining,
 )
-from relay_middleware.core.deployments import Deployment
+from relay_middleware.core.demands import demand_of
 from relay_middleware.core.endpoints.endpoint import Call
-from relay_middleware.core.holds import Account, Hold, NotReserved
+from relay_middleware.core.holds import Account, Hold, NotReserved, Reserved
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.keys import ApiKey, KeyRight, hash_key
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import Period, windows_of
-from relay_middleware.core.pricing import ModelPrice
 from relay_middleware.core.records import CustomerCreated
 from relay_middleware.core.refusals import RefusedError
 from relay_middleware.core.tiers import (
     Customer,
     CustomerStatus,
+    OnInsufficient,
     Tier,
     output_cap,
     spend_limits_of,
@@ -55,7 +54,7 @@ class Admitted:
     Attributes:
         model: Name that was asked for, or the tier's default.
         output_cap_tokens: To be written into the forwarded request, or None.
-        is_cap_lowered: Whether the client had asked for more.
+        is_cap_lowered: Whether it is less than was asked for, or than the tier's own.
         reserved_at: Instant that decides the periods.
         remaining_nano_usd: Smallest remainder of the limits, this hold taken off; None: no limit.
     """
@@ -172,17 +171,25 @@ class Admission:
         customer, tier = await self.customer(key, customer_id)
         model = self._model(call, tier)
         limits = spend_limits_of(customer, tier)
-        demand = self._demand(call, model, tier, is_limited=bool(limits), body_bytes=body_bytes)
-        cap = output_cap(tier, asked=call.asked_output_tokens, is_limited=bool(limits))
+        demand = demand_of(
+            call,
+            self._services.upstream.reachable(model),
+            tier,
+            is_limited=bool(limits),
+            body_bytes=body_bytes,
+        )
+        cap = None
+        if call.choices > 0:
+            cap = output_cap(tier, asked=call.asked_output_tokens, is_limited=bool(limits))
         reserved_at = self._services.clock.now()
-        hold = Hold(
+        asked = Hold(
             hold_id=HoldId(request_id),
             customer_id=customer_id,
             amount_nano_usd=hold_amount(demand, cap),
             accounts=_accounts(limits, reserved_at),
             ttl_s=HOLD_TTL_S,
         )
-        remaining = await self._reserve(hold, demand, cap or 0)
+        hold, held_cap, remaining = await self._reserve(asked, demand, cap, tier)
         await self._count(hold, tier)
         return Admitted(
             hold=hold,
@@ -191,8 +198,8 @@ class Admission:
             tier=tier,
             model=model,
             call=call,
-            output_cap_tokens=cap,
-            is_cap_lowered=_is_lowered(call.asked_output_tokens, cap),
+            output_cap_tokens=held_cap,
+            is_cap_lowered=held_cap != cap or _is_lowered(call.asked_output_tokens, cap),
             is_bound_exact=demand.is_exact,
             reserved_at=reserved_at,
             remaining_nano_usd=remaining,
@@ -214,31 +221,41 @@ class Admission:
             raise RefusedError(refusals.model_not_allowed(model, tier.name))
         return model
 
-    def _demand(
-        self, call: Call, model: str, tier: Tier, *, is_limited: bool, body_bytes: int
-    ) -> Demand:
-        deployments = self._services.upstream.reachable(model)
-        if is_limited:
-            candidates = _candidates(call, model, deployments, body_bytes=body_bytes)
-        else:
-            candidates = _metered_candidates(call, deployments, body_bytes=body_bytes)
-        return Demand(
-            candidates=candidates,
-            choices=call.choices,
-            service_tier=call.service_tier,
-            margin=tier.margin,
-        )
+    async def _reserve(
+        self, asked: Hold, demand: Demand, cap_tokens: int | None, tier: Tier
+    ) -> tuple[Hold, int | None, NanoUsd | None]:
+        """
+        Open the hold, for a lower output cap if the tier has it so and need be.
 
-    async def _reserve(self, hold: Hold, demand: Demand, cap_tokens: int) -> NanoUsd | None:
+        Returns:
+            The hold, the cap that it is for, and the smallest remainder of the limits.
+        """
+        result = await self._try_to_reserve(asked)
+        if isinstance(result, Reserved):
+            return asked, cap_tokens, spend_remaining(asked, result)
+        if tier.on_insufficient is OnInsufficient.SHRINK and cap_tokens is not None:
+            shrunk = shrunk_cap_tokens(
+                demand,
+                asked,
+                result,
+                cap_tokens=cap_tokens,
+                least_tokens=tier.min_output_tokens,
+            )
+            if shrunk is not None:
+                hold = replace(asked, amount_nano_usd=hold_amount(demand, shrunk))
+                # Once: who loses this race to other requests is refused like everyone else.
+                second = await self._try_to_reserve(hold)
+                if isinstance(second, Reserved):
+                    return hold, shrunk, spend_remaining(hold, second)
+        raise RefusedError(refuse_money(demand, asked, result, cap_tokens=cap_tokens or 0))
+
+    async def _try_to_reserve(self, hold: Hold) -> Reserved | NotReserved:
         try:
-            result = await self._services.spend.reserve(hold)
+            return await self._services.spend.reserve(hold)
         except StoreUnavailableError:
             # It is unknown whether the hold was taken; giving back what is not there is harmless.
             self._services.background.spawn(give_back(self._services, hold))
             raise
-        if isinstance(result, NotReserved):
-            raise RefusedError(refuse_money(demand, hold, result, cap_tokens=cap_tokens))
-        return spend_remaining(hold, result)
 
     async def _count(self, hold: Hold, tier: Tier) -> None:
         if not tier.rate_limits:
@@ -278,60 +295,6 @@ async def _give_back_later(services: Services, hold: Hold) -> None:
         except StoreUnavailableError:
             continue
         return
-
-
-def _candidates(
-    call: Call, model: str, deployments: tuple[Deployment, ...], *, body_bytes: int
-) -> list[Candidate]:
-    """
-    Return the deployments with their bounds, for a customer with a spend limit.
-
-    Raises:
-        RefusedError: 400, the cost at one of them has no bound.
-    """
-    if call.unbounded_member is not None:
-        what = f"What {call.unbounded_member} asks for"
-        raise RefusedError(limit_refusals.cannot_be_bounded(what, call.unbounded_member))
-    candidates = []
-    for deployment in deployments:
-        if deployment.price is None:
-            raise RefusedError(limit_refusals.model_not_priced(model))
-        opaque_tokens = deployment.price.max_input_tokens if call.has_opaque_input else None
-        if call.has_opaque_input and opaque_tokens is None:
-            what = "Input other than text, at a model whose context length is not known,"
-            raise RefusedError(limit_refusals.cannot_be_bounded(what, "messages"))
-        bound = input_bound(
-            body_bytes,
-            call.framed_inputs,
-            has_tools=call.has_tools,
-            opaque_tokens=opaque_tokens,
-        )
-        if deployment.is_translated:
-            # Whether each token of such a provider has a byte of its own is nowhere written.
-            bound = replace(bound, is_exact=False)
-        is_endless = call.choices > 0 and not deployment.is_output_capped
-        if is_endless and deployment.price.max_output_tokens is None:
-            what = "A model whose answers no output cap bounds"
-            raise RefusedError(limit_refusals.cannot_be_bounded(what, "model"))
-        candidates.append(_candidate(deployment, deployment.price, bound))
-    return candidates
-
-
-def _metered_candidates(
-    call: Call, deployments: tuple[Deployment, ...], *, body_bytes: int
-) -> list[Candidate]:
-    """The same for a customer without a limit: what is known is held, nothing is refused."""
-    tokens = input_bound_tokens(body_bytes, call.framed_inputs, has_tools=call.has_tools)
-    bound = InputBound(tokens=tokens, is_exact=False)
-    return [
-        _candidate(deployment, deployment.price, bound)
-        for deployment in deployments
-        if deployment.price is not None
-    ]
-
-
-def _candidate(deployment: Deployment, price: ModelPrice, bound: InputBound) -> Candidate:
-    return Candidate(price=price, input_bound=bound, is_output_capped=deployment.is_output_capped)
 
 
 def _accounts(limits: Mapping[Period, NanoUsd], at: datetime) -> tuple[Account, ...]:

@@ -104,6 +104,8 @@ def _tier(name: str, tier: TierSection) -> Tier:
         spend_limits={limit.per: limit.cents for limit in tier.spend_limits},
         default_output_tokens=tier.default_output_tokens,
         max_output_tokens=tier.max_output_tokens,
+        min_output_tokens=tier.min_output_tokens,
+        on_insufficient=tier.on_insufficient,
         margin=Margin(
             percent=tier.margin.percent, per_request_nano_usd=tier.margin.per_request_cents
         ),

@@ -75,8 +75,6 @@ _REASONS: Mapping[tuple[str, ...], Mapping[str, str]] = {
         (
             "token_limits",
             "max_concurrency",
-            "on_insufficient",
-            "min_output_tokens",
             "on_disconnect",
             "on_outage",
         ),

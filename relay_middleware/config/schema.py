@@ -19,6 +19,7 @@ from typing_extensions import override
 from relay_middleware.config.values import UnknownCustomer
 from relay_middleware.core.money import MAX_NANO_USD, NanoUsd, cents_to_nano_usd, format_cents
 from relay_middleware.core.periods import Period
+from relay_middleware.core.tiers import MIN_OUTPUT_TOKENS, OnInsufficient
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A field name. Source: RFC 9110, 5.1 and 5.6.2."""
@@ -228,6 +229,8 @@ class TierSection(Section):
     spend_limits: tuple[SpendLimitSection, ...] = ()
     default_output_tokens: Positive | None = None
     max_output_tokens: Positive | None = None
+    min_output_tokens: Positive = MIN_OUTPUT_TOKENS
+    on_insufficient: OnInsufficient = OnInsufficient.REJECT
     margin: MarginSection = MarginSection()
 
 

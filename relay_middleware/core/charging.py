@@ -40,17 +40,30 @@ class Demand:
         candidates: All priced deployments that it may end up at.
         choices: Number of answers asked for.
         service_tier: As asked.
+        asks_for_reasoning: Whether the client asked the model to think first.
     """
 
     candidates: Sequence[Candidate]
     choices: int
     service_tier: str | None
     margin: Margin
+    asks_for_reasoning: bool = False
 
     @property
     def is_exact(self) -> bool:
         """Whether the bound is proven, at every deployment."""
         return all(candidate.input_bound.is_exact for candidate in self.candidates)
+
+    @property
+    def is_shrinkable(self) -> bool:
+        """
+        Whether a lower cap makes a shorter answer, and not none at all: a model that thinks first
+        may spend a low cap on that alone.
+        """
+        return not self.asks_for_reasoning and all(
+            candidate.is_output_capped and not candidate.price.may_reason
+            for candidate in self.candidates
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +129,31 @@ def largest_cap_tokens(demand: Demand, available: NanoUsd, *, below: int) -> int
     return low
 
 
+def shrunk_cap_tokens(
+    demand: Demand, hold: Hold, refused: NotReserved, *, cap_tokens: int, least_tokens: int
+) -> int | None:
+    """
+    Return the largest output cap whose hold fits what is free in all accounts now.
+
+    Args:
+        cap_tokens: The output cap that *hold* was made for; the result is below it.
+        least_tokens: The shortest answer that is worth its price.
+
+    Returns:
+        None where no cap of *least_tokens* or more fits, or a lower one would not shorten the
+        answer.
+    """
+    if not demand.is_shrinkable:
+        return None
+    available = min(
+        _remaining(balance, account.limit_nano_usd)
+        for account, balance in zip(hold.accounts, refused.balances, strict=True)
+        if account.limit_nano_usd is not None
+    )
+    largest = largest_cap_tokens(demand, available, below=cap_tokens)
+    return largest if largest >= least_tokens else None
+
+
 def bill(price: ModelPrice | None, usage: Usage, margin: Margin) -> Bill:
     """
     Return what *usage* costs at *price*, and what is charged for it.
@@ -138,7 +176,8 @@ def refuse_money(demand: Demand, hold: Hold, refused: NotReserved, *, cap_tokens
     Args:
         cap_tokens: The output cap that *hold* was made for.
     """
-    account, balance = refused.account, refused.balance
+    account = refused.account
+    balance = refused.balances[hold.accounts.index(account)]
     asked = hold.amount_nano_usd
     ceiling = NanoUsd((account.limit_nano_usd or NO_MONEY) + balance.credit_nano_usd)
     if asked > ceiling > balance.posted_nano_usd:

@@ -163,11 +163,11 @@ class NotReserved:
 
     Attributes:
         account: The first of the hold's accounts that it does not fit.
-        balance: What is in that account.
+        balances: Of each of the hold's accounts.
     """
 
     account: Account
-    balance: Balance
+    balances: tuple[Balance, ...]
     shortage: Shortage
 
 

@@ -115,10 +115,9 @@ class LocalSpendStore:
         if known is not None:
             return Reserved(balances=_balances(accounts), is_duplicate=True, state=known.state)
         for item, account in zip(hold.accounts, accounts, strict=True):
-            balance = account.balance()
-            why = shortage(balance, item.limit_nano_usd, hold.amount_nano_usd)
+            why = shortage(account.balance(), item.limit_nano_usd, hold.amount_nano_usd)
             if why is not None:
-                return NotReserved(account=item, balance=balance, shortage=why)
+                return NotReserved(account=item, balances=_balances(accounts), shortage=why)
         for account in accounts:
             account.held += hold.amount_nano_usd
         self._holds[hold.hold_id] = _Known(HoldState.OPEN, hold.amount_nano_usd)

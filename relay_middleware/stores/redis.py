@@ -63,7 +63,7 @@ class RedisSpendStore:
         if word in _SHORTAGES:
             return NotReserved(
                 account=hold.accounts[int(detail)],
-                balance=_balances(numbers)[0],
+                balances=_balances(numbers),
                 shortage=_SHORTAGES[word],
             )
         if word == b"DUP":

@@ -258,8 +258,8 @@ def test_the_largest_limit() -> None:
 TIER_MISTAKES = {
     "token_limits: [1/day]": "token_limits: is not built yet, so it would limit nothing; remove it",
     "max_concurrency: 4": "max_concurrency: is not built yet, so it would limit nothing; remove it",
-    "on_insufficient: reject": "on_insufficient: is not built yet",
-    "min_output_tokens: 1": "min_output_tokens: is not built yet",
+    "on_insufficient: stop": "on_insufficient: 'stop' must be 'reject' or 'shrink'",
+    "min_output_tokens: 0": "min_output_tokens: 0 must be greater than or equal to 1",
     "on_disconnect: drain": "on_disconnect: is not built yet",
     "on_outage: closed": "on_outage: is not built yet",
     "modles: 1": "modles: is no key here; did you mean 'models'?",

@@ -4,7 +4,7 @@
 -- ARGV  1 hold id, 2 amount, 3 milliseconds to live, then for each account: limit ('' = none),
 --       second at which the account may be forgotten ('' = never)
 -- Answers  'OK', '', balances       'DUP', state, balances (nothing changed)
---          'EXHAUSTED' | 'IN_FLIGHT', number of the account from 0, its balance (nothing changed)
+--          'EXHAUSTED' | 'IN_FLIGHT', number of the account from 0, balances (nothing changed)
 local state = redis.call('HGET', KEYS[1], 'state')
 local accounts = #KEYS - 2
 local amount = tonumber(ARGV[2])
@@ -19,7 +19,7 @@ for i = 1, accounts do
     local ceiling = limit + tonumber(credit)
     if tonumber(posted) + tonumber(held) + amount > ceiling then
       local why = tonumber(posted) + amount > ceiling and 'EXHAUSTED' or 'IN_FLIGHT'
-      return { why, tostring(i - 1), posted, held, credit }
+      return balances(why, tostring(i - 1))
     end
   end
 end

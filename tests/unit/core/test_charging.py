@@ -2,6 +2,7 @@
 Charging: a hold is never below the charge it stands for.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -17,6 +18,7 @@ from relay_middleware.core.charging import (
     hold_amount,
     largest_cap_tokens,
     refuse_money,
+    shrunk_cap_tokens,
     spend_remaining,
 )
 from relay_middleware.core.holds import (
@@ -238,12 +240,88 @@ def test_which_refusal(amount: int, posted: int, held: int, expected: str) -> No
     hold = hold_of(amount, 100)
     shortage = Shortage.EXHAUSTED if posted + amount > 100 else Shortage.IN_FLIGHT
     refused = NotReserved(
-        account=hold.accounts[0], balance=balance(posted, held), shortage=shortage
+        account=hold.accounts[0], balances=(balance(posted, held),) * 4, shortage=shortage
     )
 
     refusal = refuse_money(demand(price("0", "1")), hold, refused, cap_tokens=50)
 
     assert refusal.code == expected
+
+
+def refused_with(*spent: int) -> tuple[Hold, NotReserved]:
+    """A hold under a limit of 100,000 nano-dollars, refused with these amounts posted."""
+    hold = hold_of(500_000, 100_000)
+    hold = replace(
+        hold,
+        accounts=tuple(
+            replace(account, limit_nano_usd=NanoUsd(100_000)) for account in hold.accounts
+        ),
+    )
+    posted = tuple(balance(amount, 0) for amount in spent)
+    return hold, NotReserved(account=hold.accounts[0], balances=posted, shortage=Shortage.EXHAUSTED)
+
+
+@pytest.mark.parametrize(
+    ("spent", "choices", "expected"),
+    [
+        # 1 token of output costs 100 nano-dollars, the input nothing.
+        ((0, 0, 0, 0), 1, 1000),
+        ((40_000, 0, 0, 0), 1, 600),
+        # The tightest account decides, wherever it stands.
+        ((40_000, 0, 70_000, 0), 1, 300),
+        ((0, 0, 0, 0), 2, 500),
+        ((74_400, 0, 0, 0), 1, 256),
+        ((74_500, 0, 0, 0), 1, None),
+        ((100_000, 0, 0, 0), 1, None),
+    ],
+    ids=str,
+)
+def test_a_cap_shrinks_to_what_is_free(
+    spent: tuple[int, ...], choices: int, expected: int | None
+) -> None:
+    """
+    The cap is the money that is free, by the price of a token and the number of answers; under 256
+    there is none.
+    """
+    hold, refused = refused_with(*spent)
+
+    shrunk = shrunk_cap_tokens(
+        demand(price("0", "0.1"), choices=choices),
+        hold,
+        refused,
+        cap_tokens=5000,
+        least_tokens=256,
+    )
+
+    assert shrunk == expected
+
+
+def test_a_cap_never_grows() -> None:
+    """
+    Where the cap is not what keeps the request from fitting, it stays below what it was.
+    """
+    hold, refused = refused_with(0, 0, 0, 0)
+
+    shrunk = shrunk_cap_tokens(
+        demand(price("0", "0.1")), hold, refused, cap_tokens=300, least_tokens=256
+    )
+
+    assert shrunk == 299
+
+
+@pytest.mark.parametrize("why", ["reasons", "is asked to reason", "is not bounded by its cap"])
+def test_what_is_not_shrunk(why: str) -> None:
+    """
+    A model that thinks first could spend a low cap on that alone: it keeps its cap, or is refused.
+    """
+    hold, refused = refused_with(0, 0, 0, 0)
+    model = replace(price("0", "0.1"), may_reason=why == "reasons")
+    asked = demand(model)
+    candidate = replace(asked.candidates[0], is_output_capped="bounded" not in why)
+    asked = replace(asked, candidates=[candidate], asks_for_reasoning=why == "is asked to reason")
+
+    assert not asked.is_shrinkable
+    assert shrunk_cap_tokens(asked, hold, refused, cap_tokens=500, least_tokens=1) is None
 
 
 def test_remaining_is_the_smallest_of_the_limits() -> None:
