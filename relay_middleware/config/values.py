@@ -57,12 +57,15 @@ class ModelEntry:
         timeouts: The entry's own, over the file's.
         mode: LiteLLM's word for what the model is for (`chat`, `embedding`); None: as the price
             table has it.
+        base_model: Provider and name that it is priced under, where its name there says nothing
+            (Azure's deployments); None: its own.
     """
 
     model_name: str
     litellm_params: LitellmParams
     timeouts: Timeouts
     mode: str | None = None
+    base_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@ From the configuration's `model_list` to deployments, priced.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from relay_middleware.config.values import ModelEntry
@@ -52,10 +52,11 @@ def to_deployments(
 def _deploy(entry: ModelEntry, number: int, table: PriceTable) -> tuple[Deployment, str | None]:
     params = entry.litellm_params
     provider, model = table.provider_and_model(params.model)
+    listed = table.provider_and_model(entry.base_model or params.model)
     resolved = resolve_price(
         table,
-        provider=provider,
-        deployment_model=model,
+        provider=listed[0],
+        deployment_model=listed[1],
         rates_usd=params.rates_usd,
         source=entry.model_name,
     )
@@ -71,27 +72,30 @@ def _deploy(entry: ModelEntry, number: int, table: PriceTable) -> tuple[Deployme
         order=params.order,
         timeouts=entry.timeouts,
         price=resolved.price,
-        is_embedding=_mode(entry, provider, model, table) == "embedding",
+        is_embedding=_mode(entry, table.entry(*listed)) == "embedding",
     )
     return _in_its_dialect(deployment), resolved.warning
 
 
 def _in_its_dialect(deployment: Deployment) -> Deployment:
-    if not is_direct(deployment.provider):
-        # LiteLLM's output count includes the reasoning, whatever the provider's does. Where the cap
-        # does not bound the reasoning is not known, the model's own limit does.
-        may_reason = deployment.price is not None and deployment.price.may_reason
-        is_capped = not may_reason or deployment.provider in CAPPED_REASONING
-        return replace(deployment, is_translated=True, is_output_capped=is_capped)
-    dialect = dialect_of(deployment)
+    is_translated = not is_direct(deployment.provider)
+    if is_translated:
+        # LiteLLM's output count includes the reasoning, whatever the provider's does.
+        reasoning_in_output = True
+        is_capped = True if deployment.provider in CAPPED_REASONING else None
+    else:
+        dialect = dialect_of(deployment)
+        reasoning_in_output = dialect.reasoning_in_output
+        is_capped = dialect.is_reasoning_capped
+    if is_capped is None:
+        is_capped = deployment.price is None or not deployment.price.may_reason
     return replace(
         deployment,
-        reasoning_in_output=dialect.reasoning_in_output,
-        is_output_capped=dialect.is_reasoning_capped,
+        reasoning_in_output=reasoning_in_output,
+        is_output_capped=is_capped,
+        is_translated=is_translated,
     )
 
 
-def _mode(entry: ModelEntry, provider: str, model: str, table: PriceTable) -> object:
-    if entry.mode is not None:
-        return entry.mode
-    return (table.entry(provider, model) or {}).get("mode")
+def _mode(entry: ModelEntry, listed: Mapping[str, object] | None) -> object:
+    return entry.mode if entry.mode is not None else (listed or {}).get("mode")

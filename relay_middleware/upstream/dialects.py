@@ -24,13 +24,14 @@ class Dialect:
         output_cap_field: Member that caps the output, written where the client named none.
         reasoning_in_output: Whether `completion_tokens` includes the reasoning.
         is_reasoning_capped: Whether the output cap bounds the reasoning too. Where not, only the
-            model's own limit bounds the output.
+            model's own limit bounds the output. None: the provider does not say, so it is believed
+            of models only that are not known to reason.
     """
 
     base_url: str | None
     output_cap_field: str
     reasoning_in_output: bool = True
-    is_reasoning_capped: bool = True
+    is_reasoning_capped: bool | None = True
 
 
 # Source: OpenAI API reference, "Create chat completion", read 2026-11-23: `max_completion_tokens`
@@ -51,6 +52,14 @@ DIALECT_BY_PROVIDER: Mapping[str, Dialect] = {
         output_cap_field="max_completion_tokens",
         reasoning_in_output=False,
         is_reasoning_capped=False,
+    ),
+    # Source: Groq API reference, "Creates a model response for the given chat conversation"
+    # (`POST https://api.groq.com/openai/v1/chat/completions`, bearer token, `max_tokens`,
+    # `stream_options`, `usage` with OpenAI's counts), read 2026-11-23.
+    "groq": Dialect(
+        base_url="https://api.groq.com/openai/v1",
+        output_cap_field="max_tokens",
+        is_reasoning_capped=None,
     ),
 }
 

@@ -77,6 +77,65 @@ def test_does_not_guess(provider: str, model: str) -> None:
     assert TABLE.find(provider, model) is None
 
 
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("anthropic", "claude-haiku-4-5"),
+        ("vertex_ai", "gemini-2.5-pro"),
+        ("gemini", "gemini-2.5-pro"),
+        ("bedrock", "anthropic.claude-3-5-sonnet-20240620-v1:0"),
+        ("bedrock", "converse/anthropic.claude-3-5-sonnet-20240620-v1:0"),
+        ("cohere", "command-r-plus-08-2024"),
+        ("groq", "openai/gpt-oss-20b"),
+        ("mistral", "mistral-large-latest"),
+        ("azure", "gpt-4o"),
+    ],
+)
+def test_knows_models_of_every_shape(table: PriceTable, provider: str, model: str) -> None:
+    """
+    Families (`vertex_ai-language-models`, `bedrock_converse`, `cohere_chat`) and routes of a
+    provider's models are its own.
+    """
+    assert table.find(provider, model) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("claude-haiku-4-5", ("anthropic", "claude-haiku-4-5")),
+        ("gpt-4o", ("openai", "gpt-4o")),
+        ("nobody-knows", ("openai", "nobody-knows")),
+        ("gemini/gemini-2.5-pro", ("gemini", "gemini-2.5-pro")),
+        ("bedrock/converse/x", ("bedrock", "converse/x")),
+        ("gemini-2.5-pro", ("vertex_ai", "gemini-2.5-pro")),
+    ],
+)
+def test_a_bare_name_is_its_makers(table: PriceTable, name: str, expected: tuple[str, str]) -> None:
+    """
+    A name without a provider is of the one that the table says has it, else of OpenAI.
+    """
+    assert table.provider_and_model(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("openai", "gpt-4o-search-preview"),
+        ("openai", "gpt-5-search-api"),
+        ("perplexity", "sonar"),
+        ("gemini", "deep-research-pro-preview-12-2025"),
+    ],
+)
+def test_a_search_in_every_answer_has_no_price_per_token(
+    table: PriceTable, provider: str, model: str
+) -> None:
+    """
+    A model that buys a search with each answer is unpriced: its fee would be lost.
+    """
+    assert table.entry(provider, model) is not None
+    assert table.find(provider, model) is None
+
+
 def test_chat_rates_are_those_of_chat_models() -> None:
     """
     Embeddings and images are nothing to compare the price of a chat model with.

@@ -61,6 +61,31 @@ def test_reads_all_parts_of_openais_usage() -> None:
     )
 
 
+def test_litellms_writes_to_the_cache() -> None:
+    """
+    Of 20 tokens written, 5 for an hour, 15 are for the short time: none counts twice.
+    """
+    usage = from_openai(
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 0,
+            "prompt_tokens_details": {
+                "cached_tokens": 40,
+                "cache_write_tokens": 20,
+                "cache_creation_token_details": {
+                    "ephemeral_5m_input_tokens": 15,
+                    "ephemeral_1h_input_tokens": 5,
+                },
+            },
+        },
+        reasoning_in_output=True,
+    )
+
+    assert usage is not None
+    assert (usage.cache_write_input_tokens, usage.cache_write_1h_input_tokens) == (15, 5)
+    assert split(usage).text_input_tokens == 40
+
+
 def test_reasoning_beside_the_output_is_added() -> None:
     """
     Where a provider counts 30 reasoning tokens beside 20 of output, the output is 50.
