@@ -171,6 +171,16 @@ def test_headers_leave_out_what_is_not_known() -> None:
     assert annotation.remaining_headers(None) == []
 
 
+def test_dropped_parameters_are_named() -> None:
+    """
+    What the provider was not told stands in one header, and nothing dropped means no header.
+    """
+    assert annotation.dropped_headers(["seed", "logit_bias"]) == [
+        (b"x-relay-dropped-parameters", b"seed,logit_bias")
+    ]
+    assert annotation.dropped_headers([]) == []
+
+
 def test_model_name_cannot_break_a_header() -> None:
     """
     A line end or a letter outside ASCII in a configured name is escaped.

@@ -170,6 +170,25 @@ def test_what_is_bought_without_a_bound(more: dict[str, object], expected: str |
     assert chat.parse(body(**more)).unbounded_member == expected
 
 
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, False),
+        ({"reasoning_effort": "low"}, True),
+        ({"reasoning_effort": "none"}, False),
+        ({"reasoning": {"max_tokens": 100}}, True),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, True),
+        ({"thinking": {"type": "disabled"}}, False),
+    ],
+    ids=str,
+)
+def test_who_asks_for_reasoning(more: dict[str, object], *, expected: bool) -> None:
+    """
+    Thinking is asked for in OpenAI's, OpenRouter's or Anthropic's words.
+    """
+    assert chat.parse(body(**more)).asks_for_reasoning is expected
+
+
 def test_usage_of_an_answer() -> None:
     """
     Usage and the service tier that was served are read; without usage there is none.
