@@ -85,7 +85,16 @@ class Admission:
         Raises:
             RefusedError: 401, there is none; 403, it is for management.
         """
-        key = await self._services.directory.api_key(hash_key(presented_secret(headers)))
+        return await self.key_of(presented_secret(headers))
+
+    async def key_of(self, secret: str) -> ApiKey:
+        """
+        Return the key in force whose secret this is.
+
+        Raises:
+            RefusedError: 401, there is none; 403, it is for management.
+        """
+        key = await self._services.directory.api_key(hash_key(secret))
         if key is None:
             raise RefusedError(refusals.invalid_api_key(is_missing=False))
         if key.right is KeyRight.MANAGEMENT:
@@ -171,13 +180,8 @@ class Admission:
         customer, tier = await self.customer(key, customer_id)
         model = self._model(call, tier)
         limits = spend_limits_of(customer, tier)
-        demand = demand_of(
-            call,
-            self._services.upstream.reachable(model),
-            tier,
-            is_limited=bool(limits),
-            body_bytes=body_bytes,
-        )
+        reachable = self._services.upstream.reachable(model)
+        demand = demand_of(call, reachable, tier, is_limited=bool(limits), body_bytes=body_bytes)
         cap = None
         if call.choices > 0:
             cap = output_cap(tier, asked=call.asked_output_tokens, is_limited=bool(limits))

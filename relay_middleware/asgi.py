@@ -5,7 +5,15 @@ Source: ASGI specification, "HTTP & WebSocket message format", 2.5, read 2026-11
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +22,7 @@ import orjson
 from relay_middleware.core import refusals
 from relay_middleware.core.attribution import Headers
 from relay_middleware.core.endpoints import members
-from relay_middleware.core.refusals import RefusedError
+from relay_middleware.core.refusals import Refusal, RefusedError
 
 # ASGI's own shapes: a scope and a message are mappings of whatever a server puts there.
 Scope = MutableMapping[str, Any]
@@ -97,6 +105,24 @@ def decode_json(body: bytes) -> object:
     return decoded
 
 
+async def send_refusal(send: Send, refusal: Refusal) -> None:
+    """Answer a request with *refusal* and nothing else."""
+    body = orjson.dumps(refusal.envelope())
+    headers = [*described(body), *encoded(refusal.headers)]
+    await send({"type": "http.response.start", "status": refusal.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def described(body: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the headers that every JSON *body* has."""
+    return [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+
+
+def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Return *headers* as ASGI wants them."""
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
 class ClientWatch:
     """
     Notices when the client hangs up, once its request body was read.
@@ -171,11 +197,7 @@ class Responder:
 
     async def send_json(self, status_code: int, headers: HeaderPairs, body: bytes) -> None:
         """Send a whole response whose body is JSON."""
-        described = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-        ]
-        await self.start(status_code, [*described, *headers])
+        await self.start(status_code, [*described(body), *headers])
         await self.write(body, is_last=True)
 
     async def _deliver(self, message: Message) -> None:

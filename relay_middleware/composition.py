@@ -139,6 +139,7 @@ def _customer_rules(config: Config) -> CustomerRules:
         body_user=config.customers.body_user,
         creates_unknown=config.customers.unknown is UnknownCustomer.CREATE,
         default_tier=config.customers.default_tier,
+        trusts_header=config.customers.trust_header,
     )
 
 

@@ -4,6 +4,7 @@ What a caller may catch.
 RelayError
 ├── ConfigurationError            a file or setting is wrong; raised at start-up only
 ├── RefusedError                  the client's request is refused; nothing was charged
+│   └── CustomerRequiredError     400  customer_required
 ├── UpstreamError                 every deployment that could be tried failed
 │   ├── UpstreamTimeoutError      504  upstream_timeout
 │   ├── UpstreamFailedError       502  upstream_error
@@ -13,10 +14,11 @@ RelayError
 """
 
 from relay_middleware.core.records import Attempt
-from relay_middleware.core.refusals import RefusedError, RelayError
+from relay_middleware.core.refusals import CustomerRequiredError, RefusedError, RelayError
 
 __all__ = [
     "ConfigurationError",
+    "CustomerRequiredError",
     "NoDeploymentError",
     "RefusedError",
     "RelayError",

@@ -19,6 +19,7 @@ from relay_middleware.asgi import (
     Scope,
     Send,
     decode_json,
+    encoded,
     read_body,
 )
 from relay_middleware.completion import Completion
@@ -143,7 +144,7 @@ class Exchange:
         )
         if self._line.attempts is not None:
             headers.append((b"x-relay-attempts", b"%d" % self._line.attempts))
-        headers += [(name.encode(), value.encode()) for name, value in refusal.headers.items()]
+        headers += encoded(refusal.headers)
         await self._responder.send_json(
             refusal.status_code, headers, orjson.dumps(refusal.envelope())
         )

@@ -2,30 +2,58 @@
 `RelayMiddleware`: Relay in front of any ASGI application.
 """
 
+import structlog
 from starlette._utils import get_route_path
 
-from relay_middleware.asgi import ASGIApp, Message, Receive, Scope, Send
+from relay_middleware.asgi import ASGIApp, Message, Receive, Scope, Send, send_refusal
+from relay_middleware.calls import refusal_of
+from relay_middleware.core import refusals
+from relay_middleware.core.attribution import TRUSTED_HEADER
 from relay_middleware.errors import RelayError
+from relay_middleware.host_requests import CustomerOf, TotallingSend
 from relay_middleware.relay import Relay
+
+log = structlog.get_logger("relay")
 
 
 class RelayMiddleware:
     """
     Serves everything below a prefix itself, and passes all else to the application it wraps.
 
+    There `request.state.relay` is a `CustomerCalls`: `text`, `chat` and `openai` for the customer
+    whose request it is. What these calls came to is told in the response's headers, and a refusal
+    that escapes the application becomes the response.
+
     Where the server speaks ASGI's lifespan, it opens and closes the relay; otherwise the relay
     opens at the first request.
     """
 
-    def __init__(self, app: ASGIApp, *, relay: Relay, prefix: str = "/v1") -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        relay: Relay,
+        prefix: str = "/v1",
+        customer: CustomerOf | None = None,
+        trust_header: bool | None = None,
+    ) -> None:
         """
         Args:
             app: The host application.
             prefix: Path of Relay's endpoints, as the application sees paths (below its own mount).
+            customer: Says for whom a request of the host is, from its scope; called at the first
+                call that the request makes, when the host's own middleware has run. None, or
+                where it returns None: the header decides, and needs a Relay key.
+            trust_header: Whether the header is believed without a key: only behind a proxy that
+                sets it itself. None: as the configuration says.
         """  # fmt: skip
         self.app = app
         self.relay = relay
         self.prefix = f"/{prefix.strip('/')}/"
+        self._customer = customer
+        self._trust_header = trust_header
+        if trust_header:
+            log.warning("configuration_warning", warning=TRUSTED_HEADER)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -34,11 +62,42 @@ class RelayMiddleware:
             return
         path = get_route_path(scope)
         if not path.startswith(self.prefix):
-            await self.app(scope, receive, send)
+            await self._host(scope, receive, send)
         elif scope["type"] == "http":
-            await self.relay.handle(scope, receive, send, path=path[len(self.prefix) :])
+            await self._relay(scope, receive, send, path[len(self.prefix) :])
         else:
             await _refuse_websocket(receive, send)
+
+    async def _relay(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        try:
+            if not self.relay.is_ready:  # Mounted applications get no lifespan.
+                await self.relay.start()
+        except RelayError as error:
+            log.error("not_started", reason=str(error))  # noqa: TRY400 - in words, for the operator
+            await send_refusal(send, refusals.enforcement_unavailable())
+            return
+        await self.relay.handle(scope, receive, send, path=path)
+
+    async def _host(self, scope: Scope, receive: Receive, send: Send) -> None:
+        calls = self.relay.calls_for_request(
+            scope, customer=self._customer, trust_header=self._trust_header
+        )
+        scope.setdefault("state", {})["relay"] = calls
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        totalling = TotallingSend(send, calls)
+        try:
+            await self.app(scope, receive, totalling)
+        except Exception as error:
+            refusal = refusal_of(error)
+            if refusal is None or totalling.is_begun:
+                await totalling.flush()
+                raise
+            totalling.forget()
+            await send_refusal(totalling, refusal)
+        else:
+            await totalling.flush()
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         startup = await receive()

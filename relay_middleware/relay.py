@@ -11,13 +11,16 @@ from typing import Self
 import structlog
 
 from relay_middleware.asgi import Receive, Scope, Send
+from relay_middleware.calls import CustomerCalls
 from relay_middleware.composition import Parts, compose
 from relay_middleware.config import Config, load_config
 from relay_middleware.core.annotation import Receipt
+from relay_middleware.core.attribution import to_customer_id
 from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.periods import windows_of
 from relay_middleware.errors import ConfigurationError
 from relay_middleware.exchange import Exchange, ignore_receipt
+from relay_middleware.host_requests import CustomerOf, customer_of
 from relay_middleware.ledger.migrations import migrate
 from relay_middleware.services import Services
 
@@ -180,6 +183,52 @@ class Relay:
             # Whoever cancels us, a provider may be at work: its answer is read and charged.
             exchange.leave()
             raise
+
+    async def text_for_customer(
+        self, customer_id: str, system: str, user: str, model: str | None = None
+    ) -> str:
+        """
+        Ask *user* under the instructions *system* for a customer, and return the answer's text.
+
+        Raises:
+            RefusedError: The call is refused, or no provider answered. Nothing is charged.
+        """
+        return await self.calls_for_customer(customer_id).text(system, user, model)
+
+    def calls_for_customer(self, customer_id: str) -> CustomerCalls:
+        """
+        Return what makes calls for a customer (`text`, `chat`, `openai`), outside of any request.
+
+        Raises:
+            RefusedError: *customer_id* is none.
+        """
+        named = to_customer_id(customer_id, where="customer_id")
+
+        async def customer() -> CustomerId:
+            return named
+
+        return CustomerCalls(self.handle, customer)
+
+    def calls_for_request(
+        self, scope: Scope, *, customer: CustomerOf | None = None, trust_header: bool | None = None
+    ) -> CustomerCalls:
+        """
+        Return what makes calls for the customer of a host application's request.
+
+        Args:
+            customer: Says whose request it is; None, or where it returns None, the request itself
+                does, by a Relay key.
+            trust_header: Whether the customer header is believed without a key; None: as the
+                configuration says.
+        """
+
+        async def find() -> CustomerId:
+            await self.start()
+            return await customer_of(
+                scope, self.services, customer=customer, trusts_header=trust_header
+            )
+
+        return CustomerCalls(self.handle, find)
 
 
 async def _opened(

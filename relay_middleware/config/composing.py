@@ -42,6 +42,7 @@ def to_config(settings: Settings) -> Config:
             body_user=settings.customers.body_user,
             unknown=settings.customers.unknown,
             default_tier=settings.customers.default_tier,
+            trust_header=settings.customers.trust_header,
         ),
         redis_url=settings.redis_url,
         database_url=settings.database_url,

@@ -243,6 +243,7 @@ class CustomersSection(Section):
     body_user: bool = False
     unknown: UnknownCustomer = UnknownCustomer.CREATE
     default_tier: Name | None = None
+    trust_header: bool = False
 
 
 class PriceSection(Section):

@@ -94,12 +94,15 @@ class Customers:
         headers: Names as written, at least one; which case they have makes no difference.
         body_user: Whether the body's `user` names the customer where no header does.
         default_tier: Of a customer that is created; None only with `REJECT`.
+        trust_header: Whether a header names the customer of a host application's request without a
+            key.
     """
 
     headers: tuple[str, ...]
     body_user: bool
     unknown: UnknownCustomer
     default_tier: str | None
+    trust_header: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,17 +4,23 @@ Attribution: which customer a request is made for.
 A pure function of headers, key and body, so that it is resolved once, before every check.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from relay_middleware.core import refusals
 from relay_middleware.core.identifiers import CustomerId, is_customer_id
-from relay_middleware.core.keys import ApiKey, KeyRight
-from relay_middleware.core.refusals import RefusedError, shown
+from relay_middleware.core.keys import KEY_PREFIX, ApiKey, KeyRight
+from relay_middleware.core.refusals import CustomerRequiredError, RefusedError, shown
 
 Headers = Mapping[bytes, Sequence[bytes]]
 """Values by lower-case name, in the order in which they came."""
 
 _API_KEY_HEADER = b"x-modelrelay-api-key"
+
+TRUSTED_HEADER = (
+    "trust_header: on routes of the host application whoever can send the customer header spends "
+    "that customer's money; have a proxy in front that sets it itself"
+)
+"""What an operator is told who lets the header be believed without a key."""
 
 
 def collect_headers(pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
@@ -34,14 +40,28 @@ def presented_secret(headers: Headers) -> str:
     Raises:
         RefusedError: 401, there is none.
     """
+    for secret in _presented(headers):
+        return secret
+    raise RefusedError(refusals.invalid_api_key(is_missing=True))
+
+
+def relay_secret(headers: Headers) -> str | None:
+    """
+    Return the API key among what *headers* carry, or None.
+
+    A host application's requests may carry tokens of its own, which are none of Relay's business.
+    """
+    return next((item for item in _presented(headers) if item.startswith(KEY_PREFIX)), None)
+
+
+def _presented(headers: Headers) -> Iterator[str]:
     for value in headers.get(b"authorization", ()):
         scheme, _, secret = value.partition(b" ")
         if scheme.lower() == b"bearer" and secret.strip():
-            return secret.strip().decode("latin-1")
+            yield secret.strip().decode("latin-1")
     for value in headers.get(_API_KEY_HEADER, ()):
         if value.strip():
-            return value.strip().decode("latin-1")
-    raise RefusedError(refusals.invalid_api_key(is_missing=True))
+            yield value.strip().decode("latin-1")
 
 
 def named_customer(headers: Headers, names: Sequence[str]) -> CustomerId | None:
@@ -56,7 +76,7 @@ def named_customer(headers: Headers, names: Sequence[str]) -> CustomerId | None:
         return None
     if len(values) > 1:
         raise RefusedError(refusals.invalid_customer_id("The customer headers differ."))
-    return _checked(values.pop().decode("latin-1"), f"the header {names[0]}")
+    return to_customer_id(values.pop().decode("latin-1"), where=f"The header {names[0]}")
 
 
 def attribute(
@@ -79,17 +99,23 @@ def attribute(
         raise RefusedError(refusals.customer_forbidden(None))
     named = in_header
     if named is None and body_user is not None:
-        named = _checked(body_user, "the body's member user")
+        named = to_customer_id(body_user, where="The body's member user")
     if key.customer_id is not None:
         if named is not None and named != key.customer_id:
             raise RefusedError(refusals.customer_forbidden(key.customer_id))
         return key.customer_id
     if named is None:
-        raise RefusedError(refusals.customer_required(header_name))
+        raise CustomerRequiredError(refusals.customer_required(header_name))
     return named
 
 
-def _checked(value: object, where: str) -> CustomerId:
+def to_customer_id(value: object, *, where: str) -> CustomerId:
+    """
+    Return *value* as a customer id; *where* begins the message.
+
+    Raises:
+        RefusedError: 400, it is none.
+    """
     if isinstance(value, str) and is_customer_id(value):
         return CustomerId(value)
     found = shown(value) if isinstance(value, str) else "no text"

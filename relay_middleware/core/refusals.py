@@ -59,6 +59,10 @@ class RefusedError(RelayError):
         self.refusal = refusal
 
 
+class CustomerRequiredError(RefusedError):
+    """400: nobody says for which customer a request or a call is."""
+
+
 DO_NOT_RETRY: Mapping[str, str] = {"x-should-retry": "false"}
 """openai-python repeats a 429 unless told not to; this header tells it (its source, 2.54)."""
 
@@ -82,6 +86,18 @@ def customer_required(header: str) -> Refusal:
         status_code=400,
         code="customer_required",
         message=f"No customer is named. Send the customer's id in the header {header}.",
+    )
+
+
+def customer_required_of_host(header: str) -> Refusal:
+    """400: a host application makes a call, and nobody says for whom."""
+    return Refusal(
+        status_code=400,
+        code="customer_required",
+        message=(
+            "No customer is named for this call. Give RelayMiddleware customer=, or send the "
+            f"header {header} with a Relay key that may name customers."
+        ),
     )
 
 

@@ -6,34 +6,13 @@ import json
 from decimal import Decimal
 
 import pytest
+from fixtures.records import receipt
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relay_middleware.core import annotation
 from relay_middleware.core.annotation import Receipt
-from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.rates import RateStatus
-from relay_middleware.core.usage import Usage, UsageSource
-
-
-def receipt(
-    *, charge: int = 11_550, cost: int | None = 10_500, remaining: int | None = 49_998_845_0000
-) -> Receipt:
-    return Receipt(
-        request_id="req_1",
-        customer_id="cust_abc123",
-        tier="free",
-        model="smart",
-        provider="openai",
-        deployment_model="gpt-4o-mini",
-        attempts=1,
-        usage=Usage(input_tokens=25, output_tokens=13, cached_input_tokens=4),
-        usage_source=UsageSource.PROVIDER,
-        charge_nano_usd=NanoUsd(charge),
-        provider_cost_nano_usd=None if cost is None else NanoUsd(cost),
-        spend_remaining_nano_usd=None if remaining is None else NanoUsd(remaining),
-        is_priced=True,
-    )
 
 
 def decoded(members: bytes) -> dict[str, object]:

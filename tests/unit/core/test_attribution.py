@@ -9,6 +9,7 @@ from relay_middleware.core.attribution import (
     collect_headers,
     named_customer,
     presented_secret,
+    relay_secret,
 )
 from relay_middleware.core.identifiers import ApiKeyId, CustomerId, is_customer_id
 from relay_middleware.core.keys import ApiKey, KeyRight, hash_key
@@ -143,6 +144,25 @@ def test_no_key_is_a_401(pairs: list[tuple[bytes, bytes]]) -> None:
         presented_secret(collect_headers(pairs))
 
     assert refused.value.refusal.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        ([], None),
+        ([(b"authorization", b"Bearer of-the-host")], None),
+        ([(b"authorization", b"Basic bXJfc2tfYQ==")], None),
+        ([(b"authorization", b"Bearer mr_sk_a")], "mr_sk_a"),
+        ([(b"authorization", b"Bearer of-host"), (b"x-modelrelay-api-key", b"mr_sk_b")], "mr_sk_b"),
+    ],
+)
+def test_a_host_has_tokens_of_its_own(
+    pairs: list[tuple[bytes, bytes]], expected: str | None
+) -> None:
+    """
+    On a host's route only what begins as Relay's keys do is one, in either header.
+    """
+    assert relay_secret(collect_headers(pairs)) == expected
 
 
 def test_keys_are_stored_as_their_hash() -> None:

@@ -25,6 +25,7 @@ ASKED = NanoUsd(12_000_000)
 ALL = [
     (refusals.invalid_request("wrong"), 400, "invalid_value"),
     (refusals.customer_required("X-Customer-Id"), 400, "customer_required"),
+    (refusals.customer_required_of_host("X-Customer-Id"), 400, "customer_required"),
     (refusals.invalid_customer_id("No."), 400, "invalid_customer_id"),
     (limit_refusals.model_not_priced("m"), 400, "model_not_priced"),
     (limit_refusals.cannot_be_bounded("It", "tools"), 400, "cannot_be_bounded"),
