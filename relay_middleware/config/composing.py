@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from relay_middleware.config.references import ALL_MODELS
 from relay_middleware.config.schema import (
+    CredentialsSection,
     ModelSection,
     ParamsSection,
     PriceSection,
@@ -63,10 +64,19 @@ def _entry(entry: ModelSection, settings: Settings, timeouts: Timeouts) -> Model
             api_base=params.api_base,
             weight=params.weight,
             order=params.order,
+            credentials=_credentials(params),
             rates_usd={**_prices_of_model(settings, params.model), **_own_prices(params)},
         ),
         timeouts=_timeouts(timeouts, entry.timeouts),
+        mode=entry.model_info.mode,
+        base_model=entry.model_info.base_model,
     )
+
+
+def _credentials(params: ParamsSection) -> Mapping[str, object]:
+    names = CredentialsSection.model_fields.keys()
+    given = {name: getattr(params, name) for name in names}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _prices_of_model(settings: Settings, model: str) -> RatesUsd:

@@ -13,8 +13,9 @@ import yaml
 
 from relay_middleware.config.mistakes import KeyPath, Mistake
 
-_ENVIRONMENT = "os.environ/"
-"""LiteLLM's own notation for a value that is read from the environment."""
+ENVIRONMENT = "os.environ/"
+"""LiteLLM's own notation for a value that is read from the environment. Where the variable is not
+set the text stays, and `Document.unset` says so: the schema takes it for any URL."""
 
 _MAX_DEPTH = 32
 """Deepest nesting that is read: our own is 6, and an alias may contain itself."""
@@ -29,11 +30,15 @@ class Document:
         content: Mappings, lists, texts, integers, decimals, booleans and None.
         line_by_path: Line of every key and item, counted from 1.
         mistakes: What is wrong with the file as YAML; then *content* is incomplete.
+        unset: Values that the environment should have, and has not.
+        from_environment: Where values stand that it had.
     """
 
     content: object
     line_by_path: Mapping[KeyPath, int]
     mistakes: tuple[Mistake, ...]
+    unset: tuple[Mistake, ...]
+    from_environment: frozenset[KeyPath]
 
 
 def read_document(text: str, environ: Mapping[str, str]) -> Document:
@@ -47,7 +52,11 @@ def read_document(text: str, environ: Mapping[str, str]) -> Document:
         content = None
         reader.mistakes.append(Mistake((), f"this is not YAML: {_one_line(error)}"))
     return Document(
-        content=content, line_by_path=reader.line_by_path, mistakes=tuple(reader.mistakes)
+        content=content,
+        line_by_path=reader.line_by_path,
+        mistakes=tuple(reader.mistakes),
+        unset=tuple(reader.unset),
+        from_environment=frozenset(reader.from_environment),
     )
 
 
@@ -87,6 +96,8 @@ class _Reader:
         self._environ = environ
         self.line_by_path: dict[KeyPath, int] = {}
         self.mistakes: list[Mistake] = []
+        self.unset: list[Mistake] = []
+        self.from_environment: set[KeyPath] = set()
 
     def read(self, text: str) -> object:
         loader = _Loader(text)
@@ -128,14 +139,15 @@ class _Reader:
         return self._value(loader, node, path)
 
     def _from_environment(self, text: str, path: KeyPath) -> str:
-        if not text.startswith(_ENVIRONMENT):
+        if not text.startswith(ENVIRONMENT):
             return text
-        name = text.removeprefix(_ENVIRONMENT)
+        name = text.removeprefix(ENVIRONMENT)
         value = self._environ.get(name)
         if value:
+            self.from_environment.add(path)
             return value
         state = "is empty" if value == "" else "is not set"
-        self.mistakes.append(Mistake(path, f"the environment variable {name} {state}; set it"))
+        self.unset.append(Mistake(path, f"the environment variable {name} {state}; set it"))
         return text
 
 

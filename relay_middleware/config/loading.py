@@ -5,7 +5,8 @@ From the YAML file and the environment to a `Config`, or to everything that is w
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from pydantic_settings import EnvSettingsSource
 from typing_extensions import override
 
 from relay_middleware.config.composing import to_config
+from relay_middleware.config.dangers import dangers
 from relay_middleware.config.document import read_document
-from relay_middleware.config.mistakes import KeyPath, Mistake, nearest, report
+from relay_middleware.config.mistakes import Finding, KeyPath, Mistake, located, nearest, report
 from relay_middleware.config.references import disagreements
-from relay_middleware.config.refused_keys import why_refused
-from relay_middleware.config.schema import Settings
+from relay_middleware.config.refused_keys import refused
+from relay_middleware.config.schema import CredentialsSection, Settings
 from relay_middleware.config.values import Config
 from relay_middleware.errors import ConfigurationError
 
@@ -33,30 +35,96 @@ _FROM_KUBERNETES = re.compile(r"RELAY_(.+_)?(SERVICE_(HOST|PORT)(_.+)?|PORT(_\d+
 """What a pod finds in its environment when a service is called `relay` or `relay-redis`.
 Source: Kubernetes, "Service", environment variables."""
 
-_SECRETS = {"api_key", "redis_url", "database_url"}
+_SECRETS = {"api_key", "redis_url", "database_url", *CredentialsSection.model_fields}
+
+_TO_WRITE = {
+    "model_list": "; write what clients may ask for, such as model_list: [{model_name: smart, "
+    "litellm_params: {model: openai/gpt-4o-mini, api_key: os.environ/OPENAI_API_KEY}}]",
+    "tiers": '; write what customers may do, such as tiers: {free: {models: ["*"], spend_limits: '
+    "[{cents: 50, per: day}]}} and customers: {default_tier: free}",
+    "models": '; write the names that clients may ask for, or models: ["*"]',
+    "model": "; write provider and model, such as openai/gpt-4o-mini",
+    "model_name": "; write what clients ask for",
+    "litellm_params": "; write where the model is served",
+}
+"""What is missing, by its last key, and how it is written."""
 
 
-def load_config(path: str | Path, environ: Mapping[str, str] | None = None) -> Config:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """
+    What is to be said of a configuration.
+
+    Attributes:
+        config: None where there are mistakes.
+        mistakes: What is wrong.
+        unset: Variables that the environment should have, and has not; *config* then holds
+            `os.environ/NAME` in their place.
+        warnings: What is allowed, and dangerous.
+    """
+
+    config: Config | None
+    mistakes: tuple[Finding, ...]
+    unset: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+
+
+def load_config(
+    path: str | Path, environ: Mapping[str, str] | None = None, *, is_serving: bool = True
+) -> Config:
     """
     Read the file at *path*; variables `RELAY_…` in *environ* (the process's own) win over it.
+
+    Args:
+        is_serving: Whether providers will be called. If not, what they need of the environment
+            may be missing there.
 
     Raises:
         ConfigurationError: Names every mistake, with its line.
     """
+    text = read_text(path)
+    environment = os.environ if environ is None else environ
+    return parse_config(text, str(path), environment, is_serving=is_serving)
+
+
+def read_text(path: str | Path) -> str:
+    """
+    Return the content of the file at *path*.
+
+    Raises:
+        ConfigurationError: There is none, or none that can be read.
+    """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigurationError(f"cannot read the configuration {path}: {reason}") from None
-    return parse_config(text, str(path), os.environ if environ is None else environ)
 
 
-def parse_config(text: str, source: str, environ: Mapping[str, str]) -> Config:
+def parse_config(
+    text: str, source: str, environ: Mapping[str, str], *, is_serving: bool = True
+) -> Config:
     """
     Read the configuration *text*; *source* is what messages call it.
 
     Raises:
         ConfigurationError: Names every mistake, with its line.
+    """
+    examined = examine(text, environ)
+    missing = [
+        finding
+        for finding in examined.unset
+        if is_serving or not finding.place.startswith("model_list")
+    ]
+    if examined.config is None or missing:
+        findings = sorted([*examined.mistakes, *missing], key=lambda finding: finding.line or 0)
+        raise ConfigurationError(report(source, findings))
+    return examined.config
+
+
+def examine(text: str, environ: Mapping[str, str]) -> Examined:
+    """
+    Read the configuration *text*, and say all that there is to say of it. Never raises.
     """
     document = read_document(text, environ)
     content = {} if document.content is None else document.content
@@ -64,22 +132,26 @@ def parse_config(text: str, source: str, environ: Mapping[str, str]) -> Config:
     settings = None
     if not isinstance(content, Mapping):
         mistakes.append(Mistake((), "must be a mapping: model_list, tiers, ..."))
+        content = {}
     elif document.content is not None or not mistakes:
         content = _merged(content, _overrides(environ))
         settings, wrong_values = _validated(content)
         wrong = [*wrong_values, *disagreements(content), *_unknown_variables(environ)]
         # What could not be read from the environment is no wrong value on top of that.
-        unread = {mistake.path for mistake in document.mistakes}
+        unread = {mistake.path for mistake in document.unset}
         mistakes += [mistake for mistake in wrong if mistake.path not in unread]
-    if mistakes or settings is None:
-        message = report(
-            source,
-            mistakes,
-            line_by_path=document.line_by_path,
-            variable_by_path={_path_of(name): name for name in _variables(environ)},
-        )
-        raise ConfigurationError(message)
-    return to_config(settings)
+
+    variables = {_path_of(name): name for name in _variables(environ)}
+
+    def find(these: Iterable[Mistake]) -> tuple[Finding, ...]:
+        return located(these, line_by_path=document.line_by_path, variable_by_path=variables)
+
+    return Examined(
+        config=None if mistakes or settings is None else to_config(settings),
+        mistakes=find(mistakes),
+        unset=find(document.unset),
+        warnings=find(dangers(content, document.from_environment | variables.keys())),
+    )
 
 
 class _Environment(EnvSettingsSource):
@@ -117,16 +189,19 @@ def _validated(content: Mapping[str, object]) -> tuple[Settings | None, list[Mis
     try:
         return Settings(**content), []  # type: ignore[arg-type]  # validating is what it does
     except ValidationError as error:
-        return None, [_mistake(details) for details in error.errors(include_url=False)]
+        found = error.errors(include_url=False)
+        return None, [mistake for details in found for mistake in _mistakes(details)]
 
 
-def _mistake(details: ErrorDetails) -> Mistake:
+def _mistakes(details: ErrorDetails) -> Iterator[Mistake]:
     path = details["loc"]
     match details["type"]:
         case "extra_forbidden":
-            return Mistake(path, why_refused(path))
+            yield from refused(path, details["input"])
+            return
         case "missing":
-            return Mistake(path, "is missing")
+            yield Mistake(path, f"is missing{_TO_WRITE.get(str(path[-1]), '')}")
+            return
         case "value_error":
             message = str(details["ctx"]["error"])
         case "model_type" | "dict_type":
@@ -137,7 +212,7 @@ def _mistake(details: ErrorDetails) -> Mistake:
             message = "must be a path"
         case _:
             message = details["msg"].replace("Input should", "must")
-    return Mistake(path, f"{_shown(details['input'], path)}{message}")
+    yield Mistake(path, f"{_shown(details['input'], path)}{message}")
 
 
 def _shown(value: object, path: KeyPath) -> str:

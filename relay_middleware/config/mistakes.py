@@ -2,9 +2,11 @@
 Mistakes of a configuration: collected, so that an operator sees all of them at once.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+
+from typing_extensions import override
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands: keys of mappings and places in sequences, from the top."""
@@ -24,29 +26,48 @@ class Mistake:
     message: str
 
 
-def report(
-    source: str,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """
+    A mistake, or a warning, where the operator finds it.
+
+    Attributes:
+        line: Of the file, from 1; None where it does not stand in the file.
+        place: Key path, or the variable's name where the value came from the environment.
+    """
+
+    line: int | None
+    place: str
+    message: str
+
+    @override
+    def __str__(self) -> str:
+        """Return it as a line for people."""
+        where = self.place if self.line is None else f"line {self.line}: {self.place}"
+        return f"{where}: {self.message}"
+
+
+def located(
     mistakes: Iterable[Mistake],
     *,
     line_by_path: Mapping[KeyPath, int],
     variable_by_path: Mapping[KeyPath, str],
-) -> str:
+) -> tuple[Finding, ...]:
     """
-    Return what the operator is told: one line per mistake, in the order of the file.
-
-    A value that came from the environment is reported under its variable's name, any other with its
-    key path and the line of the nearest key that stands in the file.
+    Return *mistakes* in the order of the file, each with the line of the nearest key that stands
+    there.
     """
     found = sorted(
         {(_line_of(mistake.path, line_by_path), mistake) for mistake in mistakes},
         key=lambda pair: (pair[0], str(pair[1].path)),
     )
-    lines = [
-        f"  {_place(mistake.path, line, variable_by_path)}: {mistake.message}"
-        for line, mistake in found
-    ]
-    count = "a mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
-    return "\n".join([f"{source} has {count}:", *lines])
+    return tuple(_found(mistake, line, variable_by_path) for line, mistake in found)
+
+
+def report(source: str, findings: Sequence[Finding]) -> str:
+    """Return what the operator is told: a line per mistake."""
+    count = "a mistake" if len(findings) == 1 else f"{len(findings)} mistakes"
+    return "\n".join([f"{source} has {count}:", *(f"  {finding}" for finding in findings)])
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -59,13 +80,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"there is {', '.join(names)}" if names else "there is none"
 
 
-def _place(path: KeyPath, line: int, variable_by_path: Mapping[KeyPath, str]) -> str:
+def _found(mistake: Mistake, line: int, variable_by_path: Mapping[KeyPath, str]) -> Finding:
+    path = mistake.path
     for length in range(len(path), 0, -1):
         if variable := variable_by_path.get(path[:length]):
-            rest = _dotted(path[length:])
-            return f"{variable} ({rest.lstrip('.')})" if rest else variable
-    where = _dotted(path).lstrip(".") or "the file"
-    return f"line {line}: {where}" if line else where
+            rest = _dotted(path[length:]).lstrip(".")
+            place = f"{variable} ({rest})" if rest else variable
+            return Finding(line=None, place=place, message=mistake.message)
+    place = _dotted(path).lstrip(".") or "the file"
+    return Finding(line=line or None, place=place, message=mistake.message)
 
 
 def _line_of(path: KeyPath, line_by_path: Mapping[KeyPath, int]) -> int:

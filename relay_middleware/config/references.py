@@ -14,22 +14,22 @@ ALL_MODELS = "*"
 
 def disagreements(content: Mapping[str, object]) -> Iterator[Mistake]:
     """Yield every mistake that lies in two places at once."""
-    entries = _items(content.get("model_list"))
-    models = {name for entry in entries if isinstance(name := _at(entry, "model_name"), str)}
+    entries = items(content.get("model_list"))
+    models = {name for entry in entries if isinstance(name := at(entry, "model_name"), str)}
     yield from _equal_deployments(entries)
-    yield from _router(_mapping(content.get("router_settings")), content, models)
-    for name, tier in _mapping(content.get("tiers")).items():
-        yield from _tier(("tiers", name), _mapping(tier), models)
-    yield from _default_tier(_mapping(content.get("customers")), _mapping(content.get("tiers")))
-    yield from _priced_models(_mapping(content.get("prices")), entries)
+    yield from _router(mapping(content.get("router_settings")), content, models)
+    for name, tier in mapping(content.get("tiers")).items():
+        yield from _tier(("tiers", name), mapping(tier), models)
+    yield from _default_tier(mapping(content.get("customers")), mapping(content.get("tiers")))
+    yield from _priced_models(mapping(content.get("prices")), entries)
 
 
 def _equal_deployments(entries: Sequence[object]) -> Iterator[Mistake]:
     keys = ("model", "api_base", "api_key")
     seen: list[object] = []
     for i, entry in enumerate(entries):
-        params = _mapping(_at(entry, "litellm_params"))
-        place = (_at(entry, "model_name"), *(params.get(key) for key in keys))
+        params = mapping(at(entry, "litellm_params"))
+        place = (at(entry, "model_name"), *(params.get(key) for key in keys))
         if place in seen and None not in place[:2]:
             message = (
                 f"is the same deployment as model_list[{seen.index(place)}]: same model_name, "
@@ -44,24 +44,24 @@ def _router(
 ) -> Iterator[Mistake]:
     top: KeyPath = ("router_settings", "fallbacks")
     sources: set[str] = set()
-    for i, item in enumerate(_items(router.get("fallbacks"))):
-        for source, targets in _mapping(item).items():
+    for i, item in enumerate(items(router.get("fallbacks"))):
+        for source, targets in mapping(item).items():
             path = (*top, i, source)
             yield from _known_model(path, source, models)
             if source in sources:
                 yield Mistake(path, "has fallbacks above already; put them into one list")
             sources.add(source)
-            for j, target in enumerate(_items(targets)):
+            for j, target in enumerate(items(targets)):
                 yield from _known_model((*path, j), target, models)
                 if target == source:
                     yield Mistake((*path, j), f"{source!r} is its own fallback; remove it")
-    if "timeout" in router and "non_stream_s" in _mapping(content.get("timeouts")):
+    if "timeout" in router and "non_stream_s" in mapping(content.get("timeouts")):
         message = "says the same as timeouts.non_stream_s; remove one of them"
         yield Mistake(("router_settings", "timeout"), message)
 
 
 def _tier(path: KeyPath, tier: Mapping[str, object], models: set[str]) -> Iterator[Mistake]:
-    allowed = _items(tier.get("models"))
+    allowed = items(tier.get("models"))
     for i, model in enumerate(allowed):
         if model != ALL_MODELS:
             yield from _known_model((*path, "models", i), model, models)
@@ -71,7 +71,7 @@ def _tier(path: KeyPath, tier: Mapping[str, object], models: set[str]) -> Iterat
         if default in models and default not in allowed and ALL_MODELS not in allowed:
             message = f"{default!r} is not among the tier's models; add it there"
             yield Mistake((*path, "default_model"), message)
-    yield from _periods((*path, "spend_limits"), _items(tier.get("spend_limits")))
+    yield from _periods((*path, "spend_limits"), items(tier.get("spend_limits")))
     if _number(tier, "default_output_tokens") > _number(tier, "max_output_tokens") > 0:
         message = (
             f"{tier['default_output_tokens']} is more than max_output_tokens, "
@@ -83,7 +83,7 @@ def _tier(path: KeyPath, tier: Mapping[str, object], models: set[str]) -> Iterat
 def _periods(path: KeyPath, spend_limits: Sequence[object]) -> Iterator[Mistake]:
     seen: set[str] = set()
     for i, item in enumerate(spend_limits):
-        period = _at(item, "per")
+        period = at(item, "per")
         if isinstance(period, str) and period in seen:
             message = f"there is a limit per {period} above already; keep one"
             yield Mistake((*path, i, "per"), message)
@@ -105,7 +105,7 @@ def _default_tier(
 
 
 def _priced_models(prices: Mapping[str, object], entries: Sequence[object]) -> Iterator[Mistake]:
-    used = {str(_at(_at(entry, "litellm_params"), "model")) for entry in entries}
+    used = {str(at(at(entry, "litellm_params"), "model")) for entry in entries}
     for model in prices.keys() - used:
         message = f"no deployment has the litellm_params.model {model!r}; {nearest(model, used)}"
         yield Mistake(("prices", model), message)
@@ -116,15 +116,18 @@ def _known_model(path: KeyPath, model: object, models: set[str]) -> Iterator[Mis
         yield Mistake(path, f"there is no model_name {model!r}; {nearest(model, models)}")
 
 
-def _at(value: object, key: str) -> object:
-    return _mapping(value).get(key)
+def at(value: object, key: str) -> object:
+    """Return what *value* has under *key*, if it is a mapping that has it."""
+    return mapping(value).get(key)
 
 
-def _mapping(value: object) -> Mapping[str, object]:
+def mapping(value: object) -> Mapping[str, object]:
+    """Return *value* if it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}
 
 
-def _items(value: object) -> Sequence[object]:
+def items(value: object) -> Sequence[object]:
+    """Return *value* if it is a list, else an empty one."""
     return value if isinstance(value, list) else ()
 
 

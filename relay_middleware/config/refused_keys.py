@@ -5,14 +5,16 @@ Nothing is accepted and ignored: a key of a later feature, or one that LiteLLM's
 refused with the reason.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel
 
-from relay_middleware.config.mistakes import KeyPath, nearest
+from relay_middleware.config import litellm_keys
+from relay_middleware.config.mistakes import KeyPath, Mistake, nearest
 from relay_middleware.config.schema import (
     CustomersSection,
     MarginSection,
+    ModelInfoSection,
     ModelSection,
     ParamsSection,
     PriceSection,
@@ -26,10 +28,11 @@ from relay_middleware.config.schema import (
 ANY = "*"
 """Stands for any item of a sequence, and any key that the operator chooses."""
 
-_SECTIONS: Mapping[tuple[str, ...], type[BaseModel]] = {
+SECTIONS: Mapping[tuple[str, ...], type[BaseModel]] = {
     (): Settings,
     ("model_list", ANY): ModelSection,
     ("model_list", ANY, "litellm_params"): ParamsSection,
+    ("model_list", ANY, "model_info"): ModelInfoSection,
     ("model_list", ANY, "timeouts"): TimeoutsSection,
     ("router_settings",): RouterSection,
     ("tiers", ANY): TierSection,
@@ -39,59 +42,45 @@ _SECTIONS: Mapping[tuple[str, ...], type[BaseModel]] = {
     ("timeouts",): TimeoutsSection,
     ("prices", ANY): PriceSection,
 }
+"""The mappings of the file, by where they stand."""
 
 _NOT_BUILT = "is not built yet, so it would limit nothing; remove it"
 
 _REASONS: Mapping[tuple[str, ...], Mapping[str, str]] = {
-    (): {
-        "litellm_settings": "LiteLLM's global settings do not reach the calls that Relay makes; "
-        "remove it, and see router_settings, timeouts and tiers for what there is",
-        "general_settings": "belongs to LiteLLM's proxy; remove it: keys are made with 'relay keys "
-        "create', the database is database_url, budgets are spend_limits of a tier",
-        "environment_variables": "is not read; set them in the environment of the process",
-    },
-    ("model_list", ANY): {
-        "model_info": "is not read; remove it: prices go into litellm_params or prices",
-    },
-    ("model_list", ANY, "litellm_params"): {
-        "timeout": "set timeouts.non_stream_s beside litellm_params",
-        "stream_timeout": "set timeouts.first_event_s beside litellm_params",
-        "rpm": "is not read; give deployments a weight, and tiers rate_limits",
-        "tpm": "is not read; give deployments a weight",
-    },
-    ("router_settings",): {
-        "num_retries": "Relay never repeats a call at the same deployment; list a second one under "
-        "the same model_name, or a fallback",
-        "retry_after": "Relay never repeats a call at the same deployment; remove it",
-        "stream_timeout": "set timeouts.first_event_s",
-        "redis_url": "set redis_url at the top",
-        "redis_host": "set redis_url at the top",
-        "model_group_alias": "list the deployments under the second model_name too",
-        "default_fallbacks": "name the fallbacks of each model under fallbacks",
-        "context_window_fallbacks": _NOT_BUILT,
-        "content_policy_fallbacks": _NOT_BUILT,
-    },
+    (): litellm_keys.SECTIONS,
+    ("model_list", ANY): litellm_keys.MODEL,
+    ("model_list", ANY, "litellm_params"): litellm_keys.PARAMS,
+    ("model_list", ANY, "model_info"): litellm_keys.MODEL_INFO,
+    ("router_settings",): litellm_keys.ROUTER,
     ("tiers", ANY): dict.fromkeys(
-        (
-            "token_limits",
-            "max_concurrency",
-            "on_disconnect",
-            "on_outage",
-        ),
-        _NOT_BUILT,
+        ("token_limits", "max_concurrency", "on_disconnect", "on_outage"), _NOT_BUILT
     ),
 }
 
 
-def why_refused(path: KeyPath) -> str:
-    """Say why the key at the end of *path* is refused, and what to do."""
+def refused(path: KeyPath, value: object) -> Iterator[Mistake]:
+    """
+    Say why the key at the end of *path* is refused, and what to do; of LiteLLM's sections of
+    settings, whose *value* is a mapping, key by key.
+    """
+    reasons = litellm_keys.SETTINGS.get(str(path[0])) if len(path) == 1 else None
+    if reasons is None or not isinstance(value, Mapping) or not value:
+        yield Mistake(path, _why_refused(path))
+        return
+    for key in value:
+        yield Mistake((*path, key), reasons.get(key, litellm_keys.SECTIONS[str(path[0])]))
+
+
+def _why_refused(path: KeyPath) -> str:
     key = str(path[-1])
     section = _section(path[:-1])
     if reason := _REASONS.get(section, {}).get(key):
         return reason
-    known = set(_SECTIONS[section].model_fields) if section in _SECTIONS else set[str]()
+    known = set(SECTIONS[section].model_fields) if section in SECTIONS else set[str]()
     if section == ("router_settings",):
         return f"Relay does not honour this setting of LiteLLM; it honours {_listed(known)}"
+    if section == ("model_list", ANY, "model_info"):
+        return f"is not read; Relay reads {_listed(known)}: remove it"
     return f"is no key here; {nearest(key, known)}"
 
 
@@ -99,7 +88,7 @@ def _section(path: KeyPath) -> tuple[str, ...]:
     return next(
         (
             pattern
-            for pattern in _SECTIONS
+            for pattern in SECTIONS
             if len(pattern) == len(path)
             and all(want in (ANY, part) for want, part in zip(pattern, path, strict=True))
         ),

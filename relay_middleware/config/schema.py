@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import override
 
+from relay_middleware.config.document import ENVIRONMENT
 from relay_middleware.config.values import UnknownCustomer
 from relay_middleware.core.money import MAX_NANO_USD, NanoUsd, cents_to_nano_usd, format_cents
 from relay_middleware.core.periods import Period
@@ -29,6 +30,10 @@ _KEY_HEADERS = {"authorization", "x-modelrelay-api-key", "cookie"}
 
 _ORIGIN = re.compile(r"\*|https?://[^/\s?#]+")
 """Source: WHATWG Fetch, the header `Origin`: scheme, host and port, without a final slash."""
+
+
+MODES = ("chat", "embedding")
+"""What a model may be for, in LiteLLM's words."""
 
 
 def _no_boolean(value: object) -> object:
@@ -81,7 +86,7 @@ def _shortest_window_first(rate_limits: tuple[str, ...]) -> tuple[str, ...]:
 def _redis_url(url: str) -> str | None:
     if url == "embedded":
         return None
-    if not url.startswith(("redis://", "rediss://", "unix://")):
+    if not url.startswith((ENVIRONMENT, "redis://", "rediss://", "unix://")):
         raise ValueError(
             "must begin with redis://, rediss:// or unix://; null or 'embedded' for the embedded "
             "store"
@@ -90,13 +95,13 @@ def _redis_url(url: str) -> str | None:
 
 
 def _database_url(url: str) -> str:
-    if not url.startswith(("sqlite:///", "postgresql://")):
+    if not url.startswith((ENVIRONMENT, "sqlite:///", "postgresql://")):
         raise ValueError("must begin with sqlite:/// or postgresql://")
     return url
 
 
 def _http_url(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
+    if not url.startswith((ENVIRONMENT, "http://", "https://")):
         raise ValueError("must begin with http:// or https://")
     return url
 
@@ -122,6 +127,20 @@ def _strategy(name: str) -> str:
             "blind; use simple-shuffle, with weight and order"
         )
     return name
+
+
+def _one_name(name: str) -> str:
+    if "*" in name:
+        raise ValueError(
+            "is a wildcard; Relay prices what it routes, so make each model an entry of its own"
+        )
+    return name
+
+
+def _mode(mode: str) -> str:
+    if mode not in MODES:
+        raise ValueError(f"is not served; Relay serves {' and '.join(MODES)}: remove the entry")
+    return mode
 
 
 def _not_empty(items: Sized) -> Sized:
@@ -155,7 +174,40 @@ class TimeoutsSection(Section):
     between_chunks_s: Above0 | None = None
 
 
-class ParamsSection(Section):
+class CredentialsSection(Section):
+    """
+    What providers want beside a key, by LiteLLM's names: `CredentialLiteLLMParams` without what
+    serves files and batches only.
+    """
+
+    api_version: Name | None = None
+    azure_ad_token: Name | None = None
+    tenant_id: Name | None = None
+    client_id: Name | None = None
+    client_secret: Name | None = None
+    azure_scope: Name | None = None
+    azure_username: Name | None = None
+    azure_password: Name | None = None
+    vertex_project: Name | None = None
+    vertex_location: Name | None = None
+    vertex_credentials: Name | dict[str, object] | None = None
+    region_name: Name | None = None
+    aws_access_key_id: Name | None = None
+    aws_secret_access_key: Name | None = None
+    aws_session_token: Name | None = None
+    aws_region_name: Name | None = None
+    aws_session_name: Name | None = None
+    aws_profile_name: Name | None = None
+    aws_role_name: Name | None = None
+    aws_web_identity_token: Name | None = None
+    aws_sts_endpoint: Name | None = None
+    aws_external_id: Name | None = None
+    aws_bedrock_runtime_endpoint: Name | None = None
+    aws_bedrock_project_id: Name | None = None
+    watsonx_region_name: Name | None = None
+
+
+class ParamsSection(CredentialsSection):
     """`litellm_params`; prices in US dollars per token."""
 
     RATE_BY_KEY: ClassVar = {
@@ -169,7 +221,7 @@ class ParamsSection(Section):
         "output_cost_per_audio_token": "audio_output_usd",
     }
 
-    model: Name
+    model: Annotated[Name, AfterValidator(_one_name)]
     api_key: Name | None = None
     api_base: Annotated[str, AfterValidator(_http_url)] | None = None
     weight: Above0 | None = None
@@ -184,11 +236,19 @@ class ParamsSection(Section):
     output_cost_per_audio_token: Usd | None = None
 
 
+class ModelInfoSection(Section):
+    """`model_info`, of which Relay reads what the price table does not know."""
+
+    mode: Annotated[str, AfterValidator(_mode)] | None = None
+    base_model: Name | None = None
+
+
 class ModelSection(Section):
     """An item of `model_list`."""
 
-    model_name: Name
+    model_name: Annotated[Name, AfterValidator(_one_name)]
     litellm_params: ParamsSection
+    model_info: ModelInfoSection = ModelInfoSection()
     timeouts: TimeoutsSection = TimeoutsSection()
 
 

@@ -1,0 +1,60 @@
+"""
+What a file may say, and its operator should know to be dangerous.
+
+Looks at the tree, as `references.py` does; what has not the right shape is passed over.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+
+from relay_middleware.config.mistakes import KeyPath, Mistake
+from relay_middleware.config.references import at, items, mapping
+from relay_middleware.core.attribution import TRUSTED_HEADER
+
+_SECRET_PARAMS = (
+    "api_key",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "azure_ad_token",
+    "azure_password",
+    "client_secret",
+    "vertex_credentials",
+)
+
+_LONGEST_DUMMY = 12
+"""Characters of a key that is none: servers of one's own take `none` or `EMPTY`."""
+
+_PASSWORD = re.compile(r"://[^/@]*:[^/@]+@")
+
+
+def dangers(
+    content: Mapping[str, object], from_environment: Collection[KeyPath]
+) -> Iterator[Mistake]:
+    """Yield a warning for each; *from_environment* is where values stand that came from there."""
+    customers = mapping(content.get("customers"))
+    default_tier = customers.get("default_tier")
+    tiers = mapping(content.get("tiers"))
+    if default_tier in tiers and customers.get("unknown", "create") == "create":
+        tier = mapping(tiers[str(default_tier)])
+        if not items(tier.get("spend_limits")):
+            message = (
+                "is the default tier and has no spend_limits: whoever names a new customer spends "
+                "without end; set one, or customers.unknown: reject"
+            )
+            yield Mistake(("tiers", str(default_tier)), message)
+    if customers.get("trust_header") is True:
+        yield Mistake(("customers", "trust_header"), TRUSTED_HEADER)
+    for path in _in_clear_text(content):
+        if path not in from_environment:
+            yield Mistake(path, "is a secret in clear text; write os.environ/NAME")
+
+
+def _in_clear_text(content: Mapping[str, object]) -> Iterator[KeyPath]:
+    for i, entry in enumerate(items(content.get("model_list"))):
+        params = mapping(at(entry, "litellm_params"))
+        for name in _SECRET_PARAMS:
+            if len(str(params.get(name, ""))) > _LONGEST_DUMMY:
+                yield ("model_list", i, "litellm_params", name)
+    for name in ("redis_url", "database_url"):
+        if _PASSWORD.search(str(content.get(name))):
+            yield (name,)
