@@ -24,7 +24,7 @@ from relay_middleware.stores.connection import RedisScripts
 from relay_middleware.stores.local import LocalSpendStore
 from relay_middleware.stores.rate_limits import LimitsRateLimiter
 from relay_middleware.stores.redis import RedisSpendStore
-from relay_middleware.upstream.deploying import to_deployments
+from relay_middleware.upstream.deploying import plan_deployments
 from relay_middleware.upstream.prices import load_price_table
 from relay_middleware.upstream.router import LiteLlmUpstream
 from relay_middleware.upstream.translation import Translation
@@ -66,7 +66,7 @@ def compose(config: Config) -> Parts:
     Make every part that *config* asks for, without I/O but for reading the price table.
 
     Raises:
-        ConfigurationError: A provider is not supported, or a price is incomplete.
+        ConfigurationError: A provider is not known, or a price is incomplete.
     """
     clock = SystemClock()
     upstream, warnings = _upstream(config, clock)
@@ -106,17 +106,18 @@ def compose(config: Config) -> Parts:
 
 
 def _upstream(config: Config, clock: Clock) -> tuple[LiteLlmUpstream, tuple[str, ...]]:
-    deployments, warnings = to_deployments(config.model_list, load_price_table())
+    translation = Translation(clock=clock)
+    plan = plan_deployments(config.model_list, load_price_table(), is_known=translation.is_known)
     upstream = LiteLlmUpstream(
-        deployments,
+        plan.checked(),
         fallbacks=config.router_settings.fallbacks,
         wire=Wire(clock=clock),
-        translation=Translation(clock=clock),
+        translation=translation,
         clock=clock,
         allowed_fails=config.router_settings.allowed_fails,
         cooldown_time_s=config.router_settings.cooldown_time,
     )
-    return upstream, warnings
+    return upstream, tuple(warning.message for warning in plan.warnings)
 
 
 def _stores(config: Config, clock: Clock) -> tuple[SpendStore, LimitsRateLimiter]:

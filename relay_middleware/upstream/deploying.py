@@ -3,12 +3,15 @@ From the configuration's `model_list` to deployments, priced.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
+from relay_middleware.config.mistakes import Mistake, located, report
 from relay_middleware.config.values import ModelEntry
 from relay_middleware.core.deployments import Deployment
 from relay_middleware.core.identifiers import DeploymentId
+from relay_middleware.errors import ConfigurationError
 from relay_middleware.upstream.dialects import dialect_of, is_direct
 from relay_middleware.upstream.prices import PriceTable, resolve_price
 
@@ -24,29 +27,105 @@ Bedrock's Claude; DeepSeek, "Reasoning model" (`max_tokens` includes the chain o
 """
 
 
-def to_deployments(
-    entries: Sequence[ModelEntry], table: PriceTable
-) -> tuple[tuple[Deployment, ...], tuple[str, ...]]:
-    """
-    Return the deployments in the order of *entries*, and warnings about their prices.
+_PACKAGE_BY_PROVIDER: Mapping[str, tuple[str, str]] = {
+    "vertex_ai": ("google.auth", "google-auth"),
+    "vertex_ai_beta": ("google.auth", "google-auth"),
+}
+"""What LiteLLM signs calls with that Relay does not install: its module, and what pip calls it."""
 
-    Raises:
-        ConfigurationError: A provider's wire is not supported, or a price is incomplete.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentPlan:
+    """
+    What becomes of a `model_list`.
+
+    Attributes:
+        deployments: In the order of the list, without those that have a mistake.
+        mistakes: Why an entry cannot be served.
+        warnings: What its operator should know.
+    """
+
+    deployments: tuple[Deployment, ...]
+    mistakes: tuple[Mistake, ...]
+    warnings: tuple[Mistake, ...]
+
+    def checked(self) -> tuple[Deployment, ...]:
+        """
+        Return the deployments, which are all that the list asks for.
+
+        Raises:
+            ConfigurationError: Names every mistake.
+        """
+        if self.mistakes:
+            found = located(self.mistakes, line_by_path={}, variable_by_path={})
+            raise ConfigurationError(report("the configuration", found))
+        return self.deployments
+
+
+def plan_deployments(
+    entries: Sequence[ModelEntry], table: PriceTable, *, is_known: Callable[[str], bool]
+) -> DeploymentPlan:
+    """
+    Plan what serves *entries*. Never raises: mistakes and warnings are collected.
+
+    Args:
+        is_known: Says whether LiteLLM knows a provider of that name.
     """
     seen: Counter[str] = Counter()
-    deployments, warnings = [], []
-    for entry in entries:
+    deployments, mistakes, warnings = [], [], []
+    for index, entry in enumerate(entries):
+        path = ("model_list", index, "litellm_params")
         seen[entry.model_name] += 1
-        deployment, warning = _deploy(entry, seen[entry.model_name], table)
+        try:
+            deployment, warning = _deploy(entry, seen[entry.model_name], table)
+            _require_served(deployment, is_known)
+        except ConfigurationError as error:
+            mistakes.append(Mistake(path, str(error)))
+            continue
         deployments.append(deployment)
-        warnings += [warning] if warning is not None else []
-        if deployment.price is None:
-            warnings.append(
-                f"{entry.model_name}: {entry.litellm_params.model} has no known price; it is"
-                " refused to customers with a spend limit, and costs others nothing. Set one under"
-                " prices."
-            )
-    return tuple(deployments), tuple(warnings)
+        told = [warning, _unpriced(deployment, entry), _without_package(deployment)]
+        warnings += [Mistake(path, text) for text in told if text is not None]
+    return DeploymentPlan(
+        deployments=tuple(deployments), mistakes=tuple(mistakes), warnings=tuple(warnings)
+    )
+
+
+def _require_served(deployment: Deployment, is_known: Callable[[str], bool]) -> None:
+    if deployment.is_translated and not is_known(deployment.provider):
+        raise ConfigurationError(
+            f"{deployment.model}: there is no provider {deployment.provider!r}; write it as"
+            " LiteLLM does (anthropic/..., gemini/..., bedrock/...), or as openai/... with an"
+            " api_base for a server that speaks OpenAI's wire"
+        )
+    if deployment.credentials and not deployment.is_translated:
+        raise ConfigurationError(
+            f"{deployment.model}: {deployment.provider} takes api_key and api_base alone; remove"
+            f" {', '.join(sorted(deployment.credentials))}"
+        )
+
+
+def _unpriced(deployment: Deployment, entry: ModelEntry) -> str | None:
+    if deployment.price is not None:
+        return None
+    return (
+        f"{deployment.model}: {entry.litellm_params.model} has no known price; it is refused to"
+        " customers with a spend limit, and costs others nothing. Set one under prices."
+    )
+
+
+def _without_package(deployment: Deployment) -> str | None:
+    module, package = _PACKAGE_BY_PROVIDER.get(deployment.provider, ("relay_middleware", ""))
+    if _is_installed(module):
+        return None
+    return f"{deployment.model}: {deployment.provider} needs a package: pip install {package}"
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        # The package around it is not there.
+        return False
 
 
 def _deploy(entry: ModelEntry, number: int, table: PriceTable) -> tuple[Deployment, str | None]:

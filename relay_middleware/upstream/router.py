@@ -18,7 +18,6 @@ from relay_middleware.core.deployments import Deployment, DeploymentStatus, Prob
 from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.core.records import Attempt, AttemptOutcome
 from relay_middleware.errors import (
-    ConfigurationError,
     NoDeploymentError,
     UpstreamError,
     UpstreamFailedError,
@@ -65,10 +64,9 @@ class LiteLlmUpstream:
             cooldown_time_s: For how long, unless the provider's `Retry-After` says otherwise.
 
         Raises:
-            ConfigurationError: A provider is not supported, an identifier is there twice, or a
-                fallback names no model.
+            ConfigurationError: An identifier is there twice, or a fallback names no model.
         """
-        deployments = [_sendable(each, translation) for each in deployments]
+        deployments = [_with_its_cap(each, translation) for each in deployments]
         self._topology = topology(deployments, fallbacks)
         self._deployment_by_id = {str(each.deployment_id): each for each in deployments}
         self._wire = wire
@@ -264,21 +262,8 @@ def _nothing() -> None:
     """Nobody reads a probe's stream."""
 
 
-def _sendable(deployment: Deployment, translation: Translation) -> Deployment:
-    """
-    Return *deployment* with what LiteLLM knows of its provider.
-
-    Raises:
-        ConfigurationError: LiteLLM does not know its provider.
-    """
-    if not deployment.is_translated:
-        return deployment
-    if not translation.is_known(deployment.provider):
-        raise ConfigurationError(
-            f"{deployment.model}: there is no provider {deployment.provider!r}; write it as"
-            " LiteLLM does (anthropic/..., gemini/..., bedrock/...), or as openai/... with an"
-            " api_base for a server that speaks OpenAI's wire"
-        )
-    if not translation.has_output_cap(deployment):
+def _with_its_cap(deployment: Deployment, translation: Translation) -> Deployment:
+    """Return *deployment*, whose output is bounded only if its provider can be told the bound."""
+    if deployment.is_translated and not translation.has_output_cap(deployment):
         return replace(deployment, is_output_capped=False)
     return deployment

@@ -2,13 +2,17 @@
 From the configuration to deployments.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
+from importlib.util import find_spec
 
 import pytest
 
 from relay_middleware.config.values import LitellmParams, ModelEntry
 from relay_middleware.core.deployments import Deployment, Timeouts
-from relay_middleware.upstream.deploying import to_deployments
+from relay_middleware.errors import ConfigurationError
+from relay_middleware.upstream.deploying import DeploymentPlan, plan_deployments
 from relay_middleware.upstream.prices import PriceTable
 
 CHAT = {"input_cost_per_token": Decimal("1e-06"), "output_cost_per_token": Decimal("2e-06")}
@@ -24,7 +28,13 @@ TABLE = PriceTable(
 )
 
 
-def entry(model: str, **more: str | None) -> ModelEntry:
+KNOWN = {"anthropic", "azure", "bedrock", "gemini", "mistral", "vertex_ai"}.__contains__
+"""Stands for LiteLLM, of whose translated providers there are more."""
+
+
+def entry(
+    model: str, credentials: Mapping[str, object] | None = None, **more: str | None
+) -> ModelEntry:
     """An entry `smart` of *model*."""
     params = LitellmParams(
         model=model,
@@ -33,13 +43,19 @@ def entry(model: str, **more: str | None) -> ModelEntry:
         weight=None,
         order=None,
         rates_usd={},
-        credentials={"aws_region_name": "eu-west-1"},
+        credentials=credentials or {},
     )
     return ModelEntry(model_name="smart", litellm_params=params, timeouts=Timeouts(), **more)
 
 
-def deployed(model: str, **more: str | None) -> Deployment:
-    (made,), _ = to_deployments([entry(model, **more)], TABLE)
+def planned(*entries: ModelEntry) -> DeploymentPlan:
+    return plan_deployments(entries, TABLE, is_known=KNOWN)
+
+
+def deployed(
+    model: str, credentials: Mapping[str, object] | None = None, **more: str | None
+) -> Deployment:
+    (made,) = planned(entry(model, credentials, **more)).checked()
     return made
 
 
@@ -71,7 +87,7 @@ def test_credentials_are_carried_and_not_shown() -> None:
     """
     What LiteLLM calls a credential reaches the deployment, and no printout.
     """
-    made = deployed("bedrock/x")
+    made = deployed("bedrock/x", {"aws_region_name": "eu-west-1"})
 
     assert made.credentials == {"aws_region_name": "eu-west-1"}
     assert "eu-west-1" not in repr(made)
@@ -104,3 +120,49 @@ def test_what_a_model_is_for(model: str, mode: str | None, *, expected: bool) ->
     A model makes embeddings where the file or the table says so.
     """
     assert deployed(model, mode=mode).is_embedding is expected
+
+
+def test_every_mistake_of_the_list_is_told_with_its_entry() -> None:
+    """
+    An unknown provider, a credential that a direct wire does not take and half a price: all three
+    are told at once, each with its place.
+    """
+    half_priced = entry("openai/unlisted")
+    params = replace(half_priced.litellm_params, rates_usd={"input_usd": Decimal("1e-6")})
+    plan = planned(
+        entry("antropic/claude-a"),
+        entry("openai/gpt-a"),
+        entry("openai/gpt-a", {"api_version": "v1", "client_id": "id"}),
+        replace(half_priced, litellm_params=params),
+    )
+
+    told = {mistake.path[1]: mistake.message for mistake in plan.mistakes}
+    assert [each.deployment_id for each in plan.deployments] == ["smart#2"]
+    assert told.keys() == {0, 2, 3}
+    assert "there is no provider 'antropic'; write it as LiteLLM does" in told[0]
+    assert told[2].endswith(
+        "openai takes api_key and api_base alone; remove api_version, client_id"
+    )
+    assert "output" in told[3]
+    with pytest.raises(ConfigurationError, match=r"3 mistakes:\n  model_list\[0\]"):
+        plan.checked()
+
+
+def test_an_unpriced_model_is_a_warning() -> None:
+    """
+    A model without a price can be served, and its operator is told what that means.
+    """
+    (warning,) = planned(entry("openai/unlisted")).warnings
+
+    assert warning.path == ("model_list", 0, "litellm_params")
+    assert "openai/unlisted has no known price" in warning.message
+
+
+@pytest.mark.skipif(find_spec("google") is not None, reason="google-auth is installed here")
+def test_a_package_that_is_not_installed_is_a_warning() -> None:
+    """
+    LiteLLM signs Google's calls with a package that Relay does not bring.
+    """
+    warnings = planned(entry("vertex_ai/gemini-a")).warnings
+
+    assert warnings[-1].message == "smart: vertex_ai needs a package: pip install google-auth"

@@ -1,0 +1,257 @@
+"""
+What is said of a configuration without refusing it: warnings, unset variables, and what to do with
+each key of LiteLLM's that Relay does not take.
+"""
+
+from collections.abc import Mapping
+
+import pytest
+
+from relay_middleware.config import litellm_keys
+from relay_middleware.config.loading import Examined, examine, parse_config
+from relay_middleware.config.schema import CredentialsSection, ParamsSection
+from relay_middleware.core.endpoints.forbidden import CREDENTIAL_MEMBERS
+from relay_middleware.errors import ConfigurationError
+
+FILE = """\
+model_list:
+  - model_name: smart
+    litellm_params: {model: openai/gpt-4o-mini, api_key: os.environ/KEY}
+tiers:
+  free: {models: [smart], spend_limits: [{cents: 50, per: day}]}
+customers: {default_tier: free}
+"""
+
+SET = {"KEY": "sk-0123456789abcdef"}
+
+
+def with_lines(*lines: str) -> str:
+    return FILE + "".join(f"{line}\n" for line in lines)
+
+
+def with_params(members: str) -> str:
+    return FILE.replace("api_key: os.environ/KEY", members)
+
+
+def told(examined: Examined) -> list[str]:
+    return [str(finding) for finding in examined.mistakes]
+
+
+def warned(text: str, environ: Mapping[str, str] = SET) -> list[str]:
+    return [str(finding) for finding in examine(text, environ).warnings]
+
+
+def test_a_file_without_a_fault() -> None:
+    """A good file has a configuration, and nothing is to be said of it."""
+    examined = examine(FILE, SET)
+
+    assert examined.config is not None
+    assert (examined.mistakes, examined.unset, examined.warnings) == ((), (), ())
+
+
+def test_a_finding_knows_its_place() -> None:
+    """A mistake comes with line 7 and its key; one from a variable with the variable's name."""
+    environ = {**SET, "RELAY_STATE_DIRR": "x"}
+
+    inside, outside = sorted(examine(with_lines("redis_ulr: x"), environ).mistakes, key=str)
+
+    assert (outside.line, outside.place) == (7, "redis_ulr")
+    assert outside.message == "is no key here; did you mean 'redis_url'?"
+    assert (inside.line, inside.place) == (None, "RELAY_STATE_DIRR")
+
+
+def test_unset_variables_are_no_mistakes() -> None:
+    """Where the environment lacks a key, the rest of the file is read all the same."""
+    examined = examine(FILE, {})
+
+    assert examined.mistakes == ()
+    assert examined.config is not None
+    (unset,) = examined.unset
+    assert (unset.line, unset.place) == (3, "model_list[0].litellm_params.api_key")
+    assert unset.message == "the environment variable KEY is not set; set it"
+
+
+def test_only_who_calls_providers_needs_their_keys() -> None:
+    """A command that reads the books runs without the providers' keys, not without the database."""
+    text = with_lines("database_url: os.environ/DB")
+
+    config = parse_config(text, "relay.yaml", {"DB": "sqlite:///x.db"}, is_serving=False)
+
+    assert config.database_url == "sqlite:///x.db"
+    with pytest.raises(ConfigurationError, match="KEY is not set"):
+        parse_config(text, "relay.yaml", {"DB": "sqlite:///x.db"})
+    with pytest.raises(ConfigurationError, match="DB is not set"):
+        parse_config(text, "relay.yaml", SET, is_serving=False)
+
+
+DANGERS = {
+    "a default tier without end": (
+        FILE.replace(", spend_limits: [{cents: 50, per: day}]", ""),
+        "line 5: tiers.free: is the default tier and has no spend_limits",
+    ),
+    "an empty list of limits": (
+        FILE.replace("[{cents: 50, per: day}]", "[]"),
+        "line 5: tiers.free: is the default tier and has no spend_limits",
+    ),
+    "a header that is believed": (
+        FILE.replace("{default_tier: free}", "{default_tier: free, trust_header: true}"),
+        "line 6: customers.trust_header: trust_header: on routes of the host application whoever",
+    ),
+    "a key in clear text": (
+        with_params("api_key: sk-0123456789abcdef"),
+        "line 3: model_list[0].litellm_params.api_key: is a secret in clear text; write os.environ",
+    ),
+    "a cloud's secret in clear text": (
+        with_params("aws_secret_access_key: 0123456789abcdef"),
+        "line 3: model_list[0].litellm_params.aws_secret_access_key: is a secret in clear text",
+    ),
+    "a password in an address": (
+        with_lines("redis_url: redis://:hunter2@cache:6379/0"),
+        "line 7: redis_url: is a secret in clear text",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), DANGERS.values(), ids=DANGERS)
+def test_danger(text: str, expected: str) -> None:
+    """What is allowed and dangerous is a warning with its line; the file is read."""
+    (warning,) = warned(text)
+
+    assert warning.startswith(expected)
+    assert examine(text, SET).config is not None
+
+
+def test_warnings_do_not_show_secrets() -> None:
+    """A warning about a secret does not repeat it."""
+    text = (
+        with_params("api_key: sk-0123456789abcdef") + "database_url: postgresql://u:hunter2@h/r\n"
+    )
+
+    assert "0123456789" not in str(warned(text))
+    assert "hunter2" not in str(warned(text))
+
+
+NO_DANGERS = {
+    "a key from the environment": FILE,
+    "a key that is none": with_params("api_key: none"),
+    "customers that requests do not create": FILE.replace(
+        "spend_limits: [{cents: 50, per: day}]}\ncustomers: {default_tier: free}",
+        "spend_limits: []}\ncustomers: {default_tier: free, unknown: reject}",
+    ),
+    "another tier without end": FILE.replace("tiers:\n", "tiers:\n  vip: {models: [smart]}\n"),
+    "an address without a password": with_lines("redis_url: redis://cache:6379/0"),
+    "an address from the environment": with_lines("redis_url: os.environ/REDIS"),
+}
+
+
+@pytest.mark.parametrize("text", NO_DANGERS.values(), ids=NO_DANGERS)
+def test_no_danger(text: str) -> None:
+    """What is as it should be is not warned of."""
+    assert warned(text, {**SET, "REDIS": "redis://:hunter2@cache"}) == []
+
+
+def test_a_secret_of_a_variable_is_no_danger() -> None:
+    """What a variable `RELAY_…` says stands in no file."""
+    assert warned(FILE, {**SET, "RELAY_REDIS_URL": "redis://:hunter2@cache"}) == []
+
+
+@pytest.mark.parametrize("section", ["litellm_settings", "general_settings"])
+def test_settings_of_litellm_are_explained_key_by_key(section: str) -> None:
+    """Each key that LiteLLM's documentation has is told with its own line and what to do."""
+    known = litellm_keys.SETTINGS[section]
+    lines = [f"{section}:", *(f"  {key}: 1" for key in known), "  made_up: 1"]
+
+    mistakes = examine(with_lines(*lines), SET).mistakes
+
+    assert [finding.line for finding in mistakes] == list(range(8, 9 + len(known)))
+    assert [finding.place for finding in mistakes] == [
+        *(f"{section}.{key}" for key in known),
+        f"{section}.made_up",
+    ]
+    assert [finding.message for finding in mistakes[:-1]] == list(known.values())
+    assert mistakes[-1].message == litellm_keys.SECTIONS[section]
+
+
+def test_the_environments_section_is_explained_line_by_line() -> None:
+    """LiteLLM's `environment_variables` is told for each variable."""
+    mistakes = examine(with_lines("environment_variables:", "  A: 1", "  B: 2"), SET).mistakes
+
+    assert [(finding.line, finding.place) for finding in mistakes] == [
+        (8, "environment_variables.A"),
+        (9, "environment_variables.B"),
+    ]
+    assert "set it in the environment of the process" in mistakes[0].message
+
+
+ENTRIES = {
+    "model_name: '*'": "model_name: '*' is a wildcard; Relay prices what it routes",
+    "model_info: {mode: image_generation}": (
+        "model_info.mode: 'image_generation' is not served; Relay serves chat and embedding: remove"
+    ),
+    "model_info: {id: one}": "model_info.id: deployments are named after their model_name",
+    "model_info: {access_groups: [a]}": (
+        "model_info.access_groups: is not read; Relay reads base_model, mode: remove it"
+    ),
+    "rpm: 3": "rpm: is not read; give deployments a weight, and tiers rate_limits",
+}
+
+
+@pytest.mark.parametrize(("member", "expected"), ENTRIES.items(), ids=ENTRIES)
+def test_mistake_in_an_entry(member: str, expected: str) -> None:
+    """A mistake beside `litellm_params` is told with its line, key and remedy."""
+    entry = f"  - {{{member}, litellm_params: {{model: openai/gpt-4.1}}, model_name: spare}}\n"
+    if member.startswith("model_name"):
+        entry = f"  - {{{member}, litellm_params: {{model: openai/gpt-4.1}}}}\n"
+    text = FILE.replace("tiers:\n", entry + "tiers:\n")
+
+    assert f"line 4: model_list[1].{expected}" in told(examine(text, SET))[0]
+
+
+def test_a_wildcard_of_a_provider() -> None:
+    """LiteLLM's `openai/*` is told where it stands."""
+    text = FILE.replace("openai/gpt-4o-mini", "openai/*")
+
+    assert "line 3: model_list[0].litellm_params.model: 'openai/*' is a wildcard" in str(
+        told(examine(text, SET))
+    )
+
+
+def test_what_an_entry_says_of_its_model_is_read() -> None:
+    """Mode, base model and credentials reach the configuration; a printout has no credential."""
+    text = with_params(
+        "api_key: os.environ/KEY, api_version: '2024-06-01', aws_secret_access_key: os.environ/KEY"
+    ).replace("tiers:\n", "    model_info: {mode: embedding, base_model: azure/gpt-4o}\ntiers:\n")
+
+    config = examine(text, SET).config
+
+    assert config is not None
+    entry = config.model_list[0]
+    assert (entry.mode, entry.base_model) == ("embedding", "azure/gpt-4o")
+    assert entry.litellm_params.credentials == {
+        "api_version": "2024-06-01",
+        "aws_secret_access_key": SET["KEY"],
+    }
+    assert SET["KEY"] not in repr(config)
+
+
+def test_every_credential_of_the_file_is_refused_in_a_body() -> None:
+    """What an operator may write as a credential, no client may send."""
+    assert CredentialsSection.model_fields.keys() <= CREDENTIAL_MEMBERS
+
+
+@pytest.mark.parametrize("key", litellm_keys.PARAMS)
+def test_no_reason_for_a_key_that_is_read(key: str) -> None:
+    """A key with a reason to refuse it is one that Relay does not read."""
+    assert key not in ParamsSection.model_fields
+
+
+MISSING = {
+    "model_list": "; write what clients may ask for, such as model_list: [{model_name: smart",
+    "tiers": "; write what customers may do, such as tiers: {free:",
+}
+
+
+@pytest.mark.parametrize(("key", "expected"), MISSING.items(), ids=MISSING)
+def test_what_is_missing_is_shown_as_it_is_written(key: str, expected: str) -> None:
+    """A file without a section is told what such a section looks like."""
+    assert f"{key}: is missing{expected}" in str(told(examine("{}", {})))
