@@ -103,9 +103,12 @@ def override(price: ModelPrice | None, rates_usd: Mapping[str, Decimal]) -> Mode
         ValueError: There is no price, and input or output are not named.
     """
     if price is None:
-        missing = {"input_usd", "output_usd"} - rates_usd.keys()
+        missing = [
+            part.litellm_key for part in PARTS if part.parent is None and part.rate not in rates_usd
+        ]
         if missing:
-            raise ValueError(f"{min(missing)} is missing, and the price table has no such model")
+            keys = " and ".join(missing)
+            raise ValueError(f"{keys} must be set too: the price table has no such model")
         return ModelPrice(standard=RateCard(base=Rates(**rates_usd)))
     return replace(
         price,

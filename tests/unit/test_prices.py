@@ -227,7 +227,7 @@ def test_half_a_price_of_an_unknown_model() -> None:
     """
     A deployment that the table does not know needs both prices; the message says which is missing.
     """
-    with pytest.raises(ConfigurationError, match="smart: output_usd is missing"):
+    with pytest.raises(ConfigurationError, match="smart: output_cost_per_token must be set too"):
         resolve_price(
             TABLE,
             provider="openai",

@@ -308,12 +308,15 @@ def test_an_override_makes_a_price() -> None:
     assert override(None, rates) == ModelPrice(standard=RateCard(base=PLAIN))
 
 
-@pytest.mark.parametrize("named", ["input_usd", "output_usd"])
-def test_half_a_price_is_none(named: str) -> None:
+@pytest.mark.parametrize(
+    ("named", "missing"),
+    [("input_usd", "output_cost_per_token"), ("output_usd", "input_cost_per_token")],
+)
+def test_half_a_price_is_none(named: str, missing: str) -> None:
     """
     Input alone, or output alone, prices no model that the table does not know.
     """
-    with pytest.raises(ValueError, match="is missing, and the price table has no such model"):
+    with pytest.raises(ValueError, match=f"^{missing} must be set too: the price table has no"):
         override(None, {named: Decimal(1)})
 
 
