@@ -56,7 +56,7 @@ def create_key(
             click.echo(secret)
             click.echo(f"This is {key.api_key_id}. It is not shown again.", err=True)
 
-    _with_database(load_config(config_path), work)
+    _with_database(_config(config_path), work)
 
 
 def list_keys(config_path: Path, *, is_json: bool) -> None:
@@ -65,7 +65,7 @@ def list_keys(config_path: Path, *, is_json: bool) -> None:
     async def work(database: Database) -> None:
         _print(key_rows(await reports.list_keys(database)), KEY_COLUMNS, is_json=is_json)
 
-    _with_database(load_config(config_path), work)
+    _with_database(_config(config_path), work)
 
 
 def revoke_key(config_path: Path, api_key_id: str) -> None:
@@ -75,7 +75,7 @@ def revoke_key(config_path: Path, api_key_id: str) -> None:
         await operations.revoke_key(database, new_operation(), ApiKeyId(api_key_id))
         click.echo(f"{api_key_id} is revoked.")
 
-    _with_database(load_config(config_path), work)
+    _with_database(_config(config_path), work)
 
 
 def list_customers(config_path: Path, *, is_json: bool) -> None:
@@ -85,12 +85,12 @@ def list_customers(config_path: Path, *, is_json: bool) -> None:
         rows = customer_rows(await reports.list_customers(database))
         _print(rows, CUSTOMER_COLUMNS, is_json=is_json)
 
-    _with_database(load_config(config_path), work)
+    _with_database(_config(config_path), work)
 
 
 def show_customer(config_path: Path, customer_id: str, *, is_json: bool) -> None:
     """Print a customer, and per period its limit and what is left of it."""
-    config = load_config(config_path)
+    config = _config(config_path)
 
     async def work(database: Database) -> None:
         report = (await _usage(database, customer_id))[0]
@@ -107,7 +107,7 @@ def show_customer(config_path: Path, customer_id: str, *, is_json: bool) -> None
 
 def set_tier(config_path: Path, customer_id: str, tier: str) -> None:
     """Put a customer into *tier*, which must be configured; create it where there is none."""
-    config = load_config(config_path)
+    config = _config(config_path)
     if tier not in config.tiers:
         raise click.UsageError(f"There is no tier {tier!r}; there is {', '.join(config.tiers)}.")
     change = CustomerChange(customer_id=_customer_id(customer_id), tier=tier)
@@ -130,7 +130,7 @@ def set_limit(config_path: Path, customer_id: str, period: str, *, cents: str | 
         shown = "no limit" if limit is None else f"a limit of {format_cents(limit)} cents"
         click.echo(f"{customer_id} has {shown} per {period}.")
 
-    _with_customer(load_config(config_path), customer_id, work)
+    _with_customer(_config(config_path), customer_id, work)
 
 
 def reset_limit(config_path: Path, customer_id: str, period: str) -> None:
@@ -140,7 +140,7 @@ def reset_limit(config_path: Path, customer_id: str, period: str) -> None:
         await operations.reset_spend_limit(database, new_operation(), change, period=Period(period))
         click.echo(f"{customer_id} has the limit of the tier {change.tier} per {period}.")
 
-    _with_customer(load_config(config_path), customer_id, work)
+    _with_customer(_config(config_path), customer_id, work)
 
 
 def set_blocked(config_path: Path, customer_id: str, *, is_blocked: bool) -> None:
@@ -151,12 +151,12 @@ def set_blocked(config_path: Path, customer_id: str, *, is_blocked: bool) -> Non
         await operations.set_status(database, new_operation(), change, status)
         click.echo(f"{customer_id} is {status.value}.")
 
-    _with_customer(load_config(config_path), customer_id, work)
+    _with_customer(_config(config_path), customer_id, work)
 
 
 def show_usage(config_path: Path, customer_id: str | None, *, is_json: bool) -> None:
     """Print what each customer, or one, used this month and has left."""
-    config = load_config(config_path)
+    config = _config(config_path)
 
     async def work(database: Database) -> None:
         rows = usage_rows(await _usage(database, customer_id), config.tiers)
@@ -184,6 +184,11 @@ async def opened(database_url: str) -> AsyncIterator[Database]:
 def new_operation() -> Operation:
     """Return an operation that was never made before, now."""
     return Operation(operation_id=str(uuid.uuid4()), at=datetime.now(UTC))
+
+
+def _config(path: Path) -> Config:
+    # No provider is called: their keys may be missing here.
+    return load_config(path, is_serving=False)
 
 
 def _with_database(config: Config, work: Callable[[Database], Awaitable[None]]) -> None:

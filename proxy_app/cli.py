@@ -139,6 +139,50 @@ def simulate(host: str, port: int, behaviour_path: Path | None) -> None:
     demo.simulate(host, port, behaviour_path)
 
 
+@main.command()
+@click.argument(
+    "path",
+    metavar="[FILE]",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=CONFIG_PATH,
+    envvar="RELAY_CONFIG",
+)
+@with_json
+@click.pass_context
+def check(context: click.Context, path: Path, *, is_json: bool) -> None:
+    """
+    Show what a configuration says, and every mistake in it with its line.
+
+    FILE is config/relay.yaml or $RELAY_CONFIG unless it is given. Exit code 2: it cannot be served.
+    """
+    from proxy_app import checking
+
+    if not checking.check(path, is_json=is_json):
+        context.exit(2)
+
+
+@main.command()
+@with_config
+@with_json
+@click.option("--probe", "is_probe", is_flag=True, help="Call each with one short request.")
+@click.pass_context
+def deployments(
+    context: click.Context, config_path: Path, *, is_json: bool, is_probe: bool
+) -> None:
+    """
+    Show what each worker last saw of each deployment, and which are left out.
+
+    With --probe each deployment is called once, which costs some tokens. Exit code 1: one of them
+    does not answer.
+    """
+    from proxy_app import deployments
+
+    if not is_probe:
+        deployments.show(config_path, is_json=is_json)
+    elif not deployments.probe(config_path, is_json=is_json):
+        context.exit(1)
+
+
 @main.group()
 def keys() -> None:
     """API keys."""

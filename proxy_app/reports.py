@@ -55,8 +55,8 @@ def key_rows(keys: Iterable[KeyReport]) -> list[Row]:
             "right": key.right.value,
             "customer_id": key.customer_id,
             "hint": key.hint,
-            "created_at": _iso(key.created_at),
-            "revoked_at": None if key.revoked_at is None else _iso(key.revoked_at),
+            "created_at": iso(key.created_at),
+            "revoked_at": None if key.revoked_at is None else iso(key.revoked_at),
         }
         for key in keys
     ]
@@ -137,5 +137,6 @@ def _usd_or_unlimited(amount: NanoUsd | None) -> str:
     return UNLIMITED if amount is None else format_usd(amount)
 
 
-def _iso(at: datetime) -> str:
+def iso(at: datetime) -> str:
+    """Return *at*, which is in UTC, to the second: `2026-11-23T12:00:00Z`."""
     return at.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -3,28 +3,31 @@ Composition: which concrete parts a configuration asks for. The one place that n
 """
 
 import asyncio
+import os
 import secrets
+import socket
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
 from relay_middleware.config import Config
-from relay_middleware.config.values import UnknownCustomer
+from relay_middleware.config.values import ModelEntry, UnknownCustomer
 from relay_middleware.core.records import LedgerRecord, RequestEnded
 from relay_middleware.ledger.database import Database
 from relay_middleware.ledger.directory import SqlDirectory
 from relay_middleware.ledger.journal import QueueJournal
 from relay_middleware.ledger.sql import SqlLedger
+from relay_middleware.ledger.workers import WorkerJournal
 from relay_middleware.ports import Clock, SpendStore
 from relay_middleware.services import Background, CustomerRules, Drains, Services
 from relay_middleware.stores.connection import RedisScripts
 from relay_middleware.stores.local import LocalSpendStore
 from relay_middleware.stores.rate_limits import LimitsRateLimiter
 from relay_middleware.stores.redis import RedisSpendStore
-from relay_middleware.upstream.deploying import plan_deployments
+from relay_middleware.upstream.deploying import DeploymentPlan, plan_deployments
 from relay_middleware.upstream.prices import load_price_table
 from relay_middleware.upstream.router import LiteLlmUpstream
 from relay_middleware.upstream.translation import Translation
@@ -57,6 +60,7 @@ class Parts:
     directory: SqlDirectory
     journal: QueueJournal
     upstream: LiteLlmUpstream
+    workers: WorkerJournal
     warnings: tuple[str, ...]
     is_hydrated: bool
 
@@ -100,16 +104,30 @@ def compose(config: Config) -> Parts:
         directory=directory,
         journal=journal,
         upstream=upstream,
+        workers=WorkerJournal(
+            database, worker_id=_worker_id(), status=upstream.status, clock=clock
+        ),
         warnings=warnings,
         is_hydrated=config.redis_url is None,
     )
 
 
+def plan(entries: Mapping[int, ModelEntry]) -> DeploymentPlan:
+    """
+    Plan what serves *entries* of a `model_list`, by their place in it. Imports LiteLLM: seconds.
+    """
+    return _plan(entries, Translation(clock=SystemClock()))
+
+
+def _plan(entries: Mapping[int, ModelEntry], translation: Translation) -> DeploymentPlan:
+    return plan_deployments(entries, load_price_table(), is_known=translation.is_known)
+
+
 def _upstream(config: Config, clock: Clock) -> tuple[LiteLlmUpstream, tuple[str, ...]]:
     translation = Translation(clock=clock)
-    plan = plan_deployments(config.model_list, load_price_table(), is_known=translation.is_known)
+    planned = _plan(dict(enumerate(config.model_list)), translation)
     upstream = LiteLlmUpstream(
-        plan.checked(),
+        planned.checked(),
         fallbacks=config.router_settings.fallbacks,
         wire=Wire(clock=clock),
         translation=translation,
@@ -117,7 +135,7 @@ def _upstream(config: Config, clock: Clock) -> tuple[LiteLlmUpstream, tuple[str,
         allowed_fails=config.router_settings.allowed_fails,
         cooldown_time_s=config.router_settings.cooldown_time,
     )
-    return upstream, tuple(warning.message for warning in plan.warnings)
+    return upstream, tuple(warning.message for warning in planned.warnings)
 
 
 def _stores(config: Config, clock: Clock) -> tuple[SpendStore, LimitsRateLimiter]:
@@ -126,6 +144,11 @@ def _stores(config: Config, clock: Clock) -> tuple[SpendStore, LimitsRateLimiter
         return embedded, LimitsRateLimiter.in_memory()
     shared = RedisSpendStore(RedisScripts(config.redis_url))
     return shared, LimitsRateLimiter.in_redis(config.redis_url)
+
+
+def _worker_id() -> str:
+    """Host and process for people, and something random: one process may hold several relays."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(2)}"
 
 
 async def _acknowledge(spend: SpendStore, records: Sequence[LedgerRecord]) -> None:

@@ -106,6 +106,7 @@ class Relay:
         await _opened(stack, parts.directory.start, parts.directory.aclose)
         await _opened(stack, parts.journal.start, parts.journal.aclose)
         stack.push_async_callback(parts.upstream.aclose)
+        await _opened(stack, parts.workers.start, parts.workers.aclose)
         stack.push_async_callback(self.drain)
         if parts.is_hydrated:
             await self._hydrate()

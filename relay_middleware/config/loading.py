@@ -5,8 +5,8 @@ From the YAML file and the environment to a `Config`, or to everything that is w
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,10 +20,10 @@ from relay_middleware.config.composing import to_config
 from relay_middleware.config.dangers import dangers
 from relay_middleware.config.document import read_document
 from relay_middleware.config.mistakes import Finding, KeyPath, Mistake, located, nearest, report
-from relay_middleware.config.references import disagreements
+from relay_middleware.config.references import ALL_MODELS, disagreements, items
 from relay_middleware.config.refused_keys import refused
 from relay_middleware.config.schema import CredentialsSection, Settings
-from relay_middleware.config.values import Config
+from relay_middleware.config.values import Config, ModelEntry
 from relay_middleware.errors import ConfigurationError
 
 _PREFIX = "RELAY_"
@@ -57,16 +57,20 @@ class Examined:
 
     Attributes:
         config: None where there are mistakes.
+        entries: Of `model_list`, those that are right in themselves, by their place in it.
         mistakes: What is wrong.
         unset: Variables that the environment should have, and has not; *config* then holds
             `os.environ/NAME` in their place.
         warnings: What is allowed, and dangerous.
+        find: Tells where further mistakes stand, in the order of the file.
     """
 
     config: Config | None
+    entries: Mapping[int, ModelEntry]
     mistakes: tuple[Finding, ...]
     unset: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
+    find: Callable[[Iterable[Mistake]], tuple[Finding, ...]] = field(repr=False)
 
 
 def load_config(
@@ -129,6 +133,7 @@ def examine(text: str, environ: Mapping[str, str]) -> Examined:
     document = read_document(text, environ)
     content = {} if document.content is None else document.content
     mistakes = list(document.mistakes)
+    unset = {mistake.path for mistake in document.unset}
     settings = None
     if not isinstance(content, Mapping):
         mistakes.append(Mistake((), "must be a mapping: model_list, tiers, ..."))
@@ -138,19 +143,21 @@ def examine(text: str, environ: Mapping[str, str]) -> Examined:
         settings, wrong_values = _validated(content)
         wrong = [*wrong_values, *disagreements(content), *_unknown_variables(environ)]
         # What could not be read from the environment is no wrong value on top of that.
-        unread = {mistake.path for mistake in document.unset}
-        mistakes += [mistake for mistake in wrong if mistake.path not in unread]
+        mistakes += [mistake for mistake in wrong if mistake.path not in unset]
 
     variables = {_path_of(name): name for name in _variables(environ)}
 
     def find(these: Iterable[Mistake]) -> tuple[Finding, ...]:
         return located(these, line_by_path=document.line_by_path, variable_by_path=variables)
 
+    config = None if mistakes or settings is None else to_config(settings)
     return Examined(
-        config=None if mistakes or settings is None else to_config(settings),
+        config=config,
+        entries=dict(_entries(content) if config is None else enumerate(config.model_list)),
         mistakes=find(mistakes),
         unset=find(document.unset),
-        warnings=find(dangers(content, document.from_environment | variables.keys())),
+        warnings=find(dangers(content, document.from_environment | unset | variables.keys())),
+        find=find,
     )
 
 
@@ -191,6 +198,14 @@ def _validated(content: Mapping[str, object]) -> tuple[Settings | None, list[Mis
     except ValidationError as error:
         found = error.errors(include_url=False)
         return None, [mistake for details in found for mistake in _mistakes(details)]
+
+
+def _entries(content: Mapping[str, object]) -> Iterator[tuple[int, ModelEntry]]:
+    for i, item in enumerate(items(content.get("model_list"))):
+        alone = {"model_list": [item], "tiers": {"any": {"models": [ALL_MODELS]}}}
+        settings, _ = _validated({**alone, "prices": content.get("prices", {})})
+        if settings is not None:
+            yield i, to_config(settings).model_list[0]
 
 
 def _mistakes(details: ErrorDetails) -> Iterator[Mistake]:

@@ -99,7 +99,7 @@ class Database:
         except (SQLAlchemyError, OSError, OverflowError, UnicodeError) as error:
             if _is_refusal(error):
                 raise ValueRefusedError(
-                    f"the database {self._place} refused a value ({type(error).__name__})"
+                    f"the database {self.place} refused a value ({type(error).__name__})"
                 ) from error
             raise self._unavailable(error) from error
 
@@ -108,15 +108,15 @@ class Database:
         await self.engine.dispose()
 
     @property
-    def _place(self) -> str:
-        # Never the whole URL: it may hold a password.
+    def place(self) -> str:
+        """Where it is, for people; never the whole URL, which may hold a password."""
         name = str(self.url.database)
         return name if self.is_sqlite else f"{self.url.host}/{name}"
 
     def _unavailable(self, error: Exception) -> StoreUnavailableError:
         # Never the vendor's text: it may hold statements with their values.
         return StoreUnavailableError(
-            f"the database {self._place} failed ({type(error).__name__}). Is it there, and is"
+            f"the database {self.place} failed ({type(error).__name__}). Is it there, and is"
             " database_url right?"
         )
 

@@ -140,6 +140,16 @@ ATTEMPT = Table(
     CheckConstraint("outcome IN ('served', 'refused', 'failed', 'timed_out')", name="outcome"),
 )
 
+WORKER = Table(
+    "worker",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    # When it last said that it lives.
+    Column("seen_at_us", BigInteger, nullable=False),
+    # JSON: see `workers.py`, which alone writes and reads it.
+    Column("deployments", Text, nullable=False),
+)
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

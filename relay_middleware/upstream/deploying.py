@@ -3,7 +3,7 @@ From the configuration's `model_list` to deployments, priced.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
@@ -63,17 +63,18 @@ class DeploymentPlan:
 
 
 def plan_deployments(
-    entries: Sequence[ModelEntry], table: PriceTable, *, is_known: Callable[[str], bool]
+    entries: Mapping[int, ModelEntry], table: PriceTable, *, is_known: Callable[[str], bool]
 ) -> DeploymentPlan:
     """
     Plan what serves *entries*. Never raises: mistakes and warnings are collected.
 
     Args:
+        entries: By their place in the `model_list`, ascending.
         is_known: Says whether LiteLLM knows a provider of that name.
     """
     seen: Counter[str] = Counter()
     deployments, mistakes, warnings = [], [], []
-    for index, entry in enumerate(entries):
+    for index, entry in entries.items():
         path = ("model_list", index, "litellm_params")
         seen[entry.model_name] += 1
         try:

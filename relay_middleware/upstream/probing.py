@@ -2,6 +2,7 @@
 Probing: one cheap call that shows whether a deployment answers.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
@@ -12,6 +13,9 @@ from relay_middleware.upstream.failures import DeploymentFailedError
 
 PROBE_OUTPUT_TOKENS = 16
 """Output cap of a probe: some models refuse a lower one."""
+
+PROBE_TIMEOUT_S = 30.0
+"""Longest wait for an answer of 16 tokens, whatever the deployment's own time-outs allow."""
 
 _OK = 200
 
@@ -26,7 +30,10 @@ async def probe(deployment: Deployment, send: Send) -> Probe:
     status_code: int | None
     complaint: str | None
     try:
-        answer = await send(probing_call(deployment))
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            answer = await send(probing_call(deployment))
+    except TimeoutError:
+        status_code, complaint = None, f"no answer in {PROBE_TIMEOUT_S:.0f} s"
     except DeploymentFailedError as error:
         status_code, complaint = error.http_status, error.complaint or _words(error)
     else:

@@ -69,7 +69,16 @@ def test_help_names_every_command(relay: Relay) -> None:
     result = relay("--help")
 
     assert result.exit_code == 0
-    for command in ("serve", "demo", "keys", "customers", "usage", "simulate"):
+    for command in (
+        "serve",
+        "demo",
+        "check",
+        "deployments",
+        "keys",
+        "customers",
+        "usage",
+        "simulate",
+    ):
         assert f"\n  {command} " in result.stdout
 
 
@@ -207,6 +216,7 @@ MISTAKES = {
     "customers set-limit cust_1 --per day --cents=-1": "--cents -1 must be from 0 to",
     "customers set-limit cust_1 --per day --cents 0.00000001": "at most 7 decimals",
     "customers set-limit cust_1 --per year --reset": "'year' is not one of",
+    "check none.yaml": "cannot read the configuration none.yaml: No such file",
     "usage --config none.yaml": "cannot read the configuration none.yaml: No such file",
     "serve --workers 2": "the embedded store belongs to one process, and --workers is 2",
     "serve --host 192.0.2.1": "cannot listen on 192.0.2.1:8000: ",

@@ -49,7 +49,7 @@ def entry(
 
 
 def planned(*entries: ModelEntry) -> DeploymentPlan:
-    return plan_deployments(entries, TABLE, is_known=KNOWN)
+    return plan_deployments(dict(enumerate(entries)), TABLE, is_known=KNOWN)
 
 
 def deployed(

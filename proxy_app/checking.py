@@ -1,0 +1,160 @@
+"""
+`relay check`: what a configuration says, what is wrong with it, and what is dangerous.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import click
+
+from proxy_app.tables import Row, to_json, to_table
+from relay_middleware.composition import plan
+from relay_middleware.config import Config
+from relay_middleware.config.document import ENVIRONMENT
+from relay_middleware.config.loading import examine, read_text
+from relay_middleware.config.mistakes import Finding, report
+from relay_middleware.core.deployments import Deployment
+from relay_middleware.core.money import format_cents, format_usd
+from relay_middleware.core.tiers import Margin, Tier
+from relay_middleware.ledger.database import Database
+from relay_middleware.stores.connection import address_of
+
+MODEL_COLUMNS = {
+    "model": "MODEL",
+    "served_by": "SERVED BY",
+    "wire": "WIRE",
+    "per_million_input_usd": "$/M INPUT",
+    "per_million_output_usd": "$/M OUTPUT",
+    "fallbacks": "FALLBACKS",
+}
+TIER_COLUMNS = {
+    "tier": "TIER",
+    "models": "MODELS",
+    "spend_limits": "SPEND LIMITS",
+    "rate_limits": "RATE LIMITS",
+    "margin": "MARGIN",
+    "is_default": "NEW CUSTOMERS",
+}
+
+
+def check(path: Path, *, is_json: bool) -> bool:
+    """
+    Print what the configuration at *path* says, or every mistake in it; return whether it is right.
+
+    A variable that this environment lacks is a warning: the server's may have it.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+    """
+    examined = examine(read_text(path), os.environ)
+    planned = plan(examined.entries)
+    mistakes = _by_line(*examined.mistakes, *examined.find(planned.mistakes))
+    warnings = _by_line(*examined.unset, *examined.warnings, *examined.find(planned.warnings))
+    config = examined.config
+    models = [] if config is None else _model_rows(planned.deployments, config)
+    if is_json:
+        facts = {
+            "is_right": not mistakes,
+            "mistakes": _finding_rows(mistakes),
+            "warnings": _finding_rows(warnings),
+            "models": models,
+            "tiers": [] if config is None else _tier_rows(config),
+        }
+        click.echo(to_json(facts))
+    elif mistakes or config is None:
+        click.echo(report(str(path), mistakes))
+        _print_warnings(warnings)
+    else:
+        _print_summary(path, config, models)
+        _print_warnings(warnings)
+    return not mistakes
+
+
+def _print_summary(path: Path, config: Config, models: Sequence[Row]) -> None:
+    click.echo(f"{path} is right.\n")
+    click.echo(to_table(models, MODEL_COLUMNS) + "\n")
+    click.echo(to_table(_tier_rows(config), TIER_COLUMNS) + "\n")
+    click.echo(f"Limits are counted {_store(config)}; the ledger is in {_database(config)}.")
+
+
+def _print_warnings(warnings: Sequence[Finding]) -> None:
+    if warnings:
+        click.echo("\nWarnings:\n" + "\n".join(f"  {warning}" for warning in warnings))
+
+
+def _by_line(*findings: Finding) -> list[Finding]:
+    return sorted(findings, key=lambda finding: finding.line or 0)
+
+
+def _finding_rows(findings: Iterable[Finding]) -> list[Row]:
+    return [
+        {"line": finding.line, "place": finding.place, "message": finding.message}
+        for finding in findings
+    ]
+
+
+def _model_rows(deployments: Iterable[Deployment], config: Config) -> list[Row]:
+    fallbacks = config.router_settings.fallbacks
+    return [
+        {
+            "model": each.model,
+            "served_by": f"{each.provider}/{each.deployment_model}",
+            "wire": "translated" if each.is_translated else "direct",
+            **_price(each),
+            "fallbacks": ", ".join(fallbacks.get(each.model, ())) or None,
+        }
+        for each in deployments
+    ]
+
+
+def _price(deployment: Deployment) -> Mapping[str, str | None]:
+    price = deployment.price
+    rates = None if price is None else price.standard.base
+    return {
+        "per_million_input_usd": None if rates is None else _per_million(rates.input_usd),
+        "per_million_output_usd": None if rates is None else _per_million(rates.output_usd),
+    }
+
+
+def _per_million(usd_per_token: Decimal) -> str:
+    return f"{usd_per_token.scaleb(6).normalize():f}"
+
+
+def _tier_rows(config: Config) -> list[Row]:
+    return [_tier_row(tier, config) for tier in config.tiers.values()]
+
+
+def _tier_row(tier: Tier, config: Config) -> Row:
+    limits = (f"${format_usd(most)}/{period.value}" for period, most in tier.spend_limits.items())
+    return {
+        "tier": tier.name,
+        "models": "all" if tier.models is None else ", ".join(sorted(tier.models)),
+        "spend_limits": ", ".join(limits) or "none",
+        "rate_limits": ", ".join(tier.rate_limits) or "none",
+        "margin": _margin(tier.margin),
+        "is_default": "yes" if tier.name == config.customers.default_tier else None,
+    }
+
+
+def _margin(margin: Margin) -> str:
+    parts = [f"{margin.percent:f} %"] if margin.percent else []
+    if margin.per_request_nano_usd:
+        parts.append(f"{format_cents(margin.per_request_nano_usd)} cents a request")
+    return " and ".join(parts) or "none"
+
+
+def _store(config: Config) -> str:
+    if config.redis_url is None:
+        return f"in this one process (redis_url is null, the lock is in {config.state_dir})"
+    return f"in Redis at {_unless_unset(config.redis_url) or address_of(config.redis_url)}"
+
+
+def _database(config: Config) -> str:
+    return _unless_unset(config.database_url) or Database(config.database_url).place
+
+
+def _unless_unset(url: str) -> str | None:
+    """The variable that should have said *url*, and did not."""
+    return url if url.startswith(ENVIRONMENT) else None
