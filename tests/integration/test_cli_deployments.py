@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 from click.testing import CliRunner, Result
-from fixtures.world import MESSAGES, World, anthropic, deployment, running, tiers
+from fixtures.world import World, anthropic, deployment, running, tiers
 
 from proxy_app.cli import main
 from relay_middleware.testing import Behaviour, Simulator
@@ -237,7 +237,7 @@ async def test_what_the_workers_saw(world: World, tmp_path: Path) -> None:
     """
     After one request the failed deployment is shown as left out, the other one as serving.
     """
-    await world.client().chat.completions.create(model="smart", messages=MESSAGES)
+    await world.post()
 
     # The worker says so within a second.
     failed: dict[str, object] = {}
