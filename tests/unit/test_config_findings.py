@@ -172,6 +172,30 @@ def test_settings_of_litellm_are_explained_key_by_key(section: str) -> None:
     assert mistakes[-1].message == litellm_keys.SECTIONS[section]
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["{master_key: os.environ/UNSET}", "{coordination_redis: {host: os.environ/UNSET}}"],
+    ids=["key", "mapping"],
+)
+def test_a_key_that_is_not_taken_needs_no_variable(line: str) -> None:
+    """What to do with LiteLLM's key is told, not that its variable is missing."""
+    examined = examine(with_lines(f"general_settings: {line}"), SET)
+
+    assert examined.unset == ()
+    assert len(examined.mistakes) == 1
+    assert "UNSET" not in str(examined.mistakes)
+
+
+def test_a_number_of_an_unset_variable() -> None:
+    """Where no text could stand, a variable that is not set is the mistake, and told once."""
+    examined = examine(with_params("api_key: a, weight: os.environ/UNSET"), SET)
+
+    assert (examined.config, examined.unset) == (None, ())
+    (mistake,) = told(examined)
+    assert mistake.startswith("line 3: model_list[0].litellm_params.weight: the environment")
+    assert mistake.endswith("UNSET is not set; set it")
+
+
 def test_the_environments_section_is_explained_line_by_line() -> None:
     """LiteLLM's `environment_variables` is told for each variable."""
     mistakes = examine(with_lines("environment_variables:", "  A: 1", "  B: 2"), SET).mistakes
