@@ -29,6 +29,7 @@ from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import Period, window_of
 from relay_middleware.core.tiers import DEFAULT_OUTPUT_TOKENS
 from relay_middleware.core.usage import Usage, UsageSource
+from relay_middleware.upstream.dialects import DIALECT_BY_PROVIDER
 
 DOCS = ROOT / "docs"
 CONFIGURATION = read_page(DOCS / "configuration.md")
@@ -110,6 +111,19 @@ def default_of(pattern: tuple[str, ...], name: str, field: FieldInfo) -> object:
         return default.model_dump(exclude_defaults=True)
     shown = SECTIONS[pattern].model_construct(**{name: default}).model_dump(mode="json")[name]
     return float(shown) if isinstance(shown, str) and shown.isdigit() else shown
+
+
+def test_every_direct_provider() -> None:
+    """
+    The page names each provider that is not translated.
+    """
+    (paragraph,) = (
+        text
+        for text in CONFIGURATION.section("`model_list[].litellm_params`").texts
+        if "speak OpenAI's wire" in text
+    )
+
+    assert DIALECT_BY_PROVIDER.keys() - set(code_in(paragraph)) == set()
 
 
 def test_default_output_cap() -> None:

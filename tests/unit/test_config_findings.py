@@ -105,6 +105,13 @@ DANGERS = {
         with_params("aws_secret_access_key: 0123456789abcdef"),
         "line 3: model_list[0].litellm_params.aws_secret_access_key: is a secret in clear text",
     ),
+    "an alternative without a weight": (
+        FILE.replace(
+            "tiers:\n",
+            "  - {model_name: smart, litellm_params: {model: openai/gpt-4.1, weight: 2}}\ntiers:\n",
+        ),
+        "line 3: model_list[0].litellm_params: has no weight, and an alternative has one: it is",
+    ),
     "a password in an address": (
         with_lines("redis_url: redis://:hunter2@cache:6379/0"),
         "line 7: redis_url: is a secret in clear text",
@@ -137,6 +144,15 @@ NO_DANGERS = {
     "customers that requests do not create": FILE.replace(
         "spend_limits: [{cents: 50, per: day}]}\ncustomers: {default_tier: free}",
         "spend_limits: []}\ncustomers: {default_tier: free, unknown: reject}",
+    ),
+    "weights of two models": FILE.replace(
+        "tiers:\n",
+        "  - {model_name: other, litellm_params: {model: openai/gpt-4.1, weight: 2}}\ntiers:\n",
+    ),
+    "weights of two orders": FILE.replace(
+        "tiers:\n",
+        "  - model_name: smart\n    litellm_params: {model: openai/gpt-4.1, weight: 2, order: 1}\n"
+        "tiers:\n",
     ),
     "another tier without end": FILE.replace("tiers:\n", "tiers:\n  vip: {models: [smart]}\n"),
     "an address without a password": with_lines("redis_url: redis://cache:6379/0"),
