@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PIP_VERSION := 26.3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check format test
+.PHONY: help setup run check docs format test
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ check: .venv/.tests ## Everything that must be green: format, lint, types, impor
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/unit/core --cov=relay_middleware/core --cov-fail-under=100
 	$(BIN)/pytest --cov --cov-fail-under=92
+
+docs: .venv/.tests ## Run every command and example of the documentation
+	$(BIN)/pytest tests/docs
 
 format: .venv/.tests ## Format the code and apply safe corrections
 	$(BIN)/ruff format .

@@ -5,7 +5,7 @@ Looks at the tree, as `references.py` does; what has not the right shape is pass
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from relay_middleware.config.mistakes import KeyPath, Mistake
 from relay_middleware.config.references import at, items, mapping
@@ -44,9 +44,31 @@ def dangers(
             yield Mistake(("tiers", str(default_tier)), message)
     if customers.get("trust_header") is True:
         yield Mistake(("customers", "trust_header"), TRUSTED_HEADER)
+    yield from _without_weight(items(content.get("model_list")))
     for path in _in_clear_text(content):
         if path not in from_environment:
             yield Mistake(path, "is a secret in clear text; write os.environ/NAME")
+
+
+def _without_weight(entries: Sequence[object]) -> Iterator[Mistake]:
+    # Beside a weight, none is 0. Source: LiteLLM 1.106.2, `router_strategy/simple_shuffle.py`.
+    weighed = {_group(entry) for entry in entries if _weight(entry) is not None}
+    for i, entry in enumerate(entries):
+        if _weight(entry) is None and _group(entry) in weighed:
+            message = (
+                "has no weight, and an alternative has one: it is called only where that fails; "
+                "give each a weight"
+            )
+            yield Mistake(("model_list", i, "litellm_params"), message)
+
+
+def _weight(entry: object) -> object:
+    return at(at(entry, "litellm_params"), "weight")
+
+
+def _group(entry: object) -> tuple[str, str]:
+    """Say which entries are alternatives of *entry*: those of the same model and order."""
+    return str(at(entry, "model_name")), str(at(at(entry, "litellm_params"), "order"))
 
 
 def _in_clear_text(content: Mapping[str, object]) -> Iterator[KeyPath]:

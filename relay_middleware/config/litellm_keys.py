@@ -39,6 +39,7 @@ SECTIONS: Mapping[str, str] = {
     "batch_settings": _OTHER_APIS,
     "vector_store_registry": _OTHER_APIS,
     "search_tools": _OTHER_APIS,
+    "sandbox_tools": _PROXY_ONLY,
     "mcp_servers": _OTHER_APIS,
     "guardrails": _PROXY_ONLY,
     "prompts": _PROXY_ONLY,
@@ -146,6 +147,7 @@ PARAMS: Mapping[str, str] = {
     "base_url": "write it as api_base",
     "drop_params": "what a provider does not take is dropped and named in the header "
     "x-relay-dropped-parameters; remove it",
+    "extra_body": "Relay adds nothing to what clients ask; remove it",
     "extra_headers": "Relay sends no headers of its own choosing; remove it",
     "mock_response": "answers come from providers; for trying out there is 'relay demo'",
     "mock_timeout": "answers come from providers; for trying out there is 'relay demo'",

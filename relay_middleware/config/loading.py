@@ -5,10 +5,11 @@ From the YAML file and the environment to a `Config`, or to everything that is w
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -36,6 +37,8 @@ _FROM_KUBERNETES = re.compile(r"RELAY_(.+_)?(SERVICE_(HOST|PORT)(_.+)?|PORT(_\d+
 Source: Kubernetes, "Service", environment variables."""
 
 _SECRETS = {"api_key", "redis_url", "database_url", *CredentialsSection.model_fields}
+
+_NONE: Mapping[KeyPath, Mistake] = MappingProxyType({})
 
 _TO_WRITE = {
     "model_list": "; write what clients may ask for, such as model_list: [{model_name: smart, "
@@ -102,6 +105,8 @@ def read_text(path: str | Path) -> str:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        if isinstance(error, FileNotFoundError):
+            reason = f"{reason}; write it, or name another file"
         raise ConfigurationError(f"cannot read the configuration {path}: {reason}") from None
 
 
@@ -133,19 +138,24 @@ def examine(text: str, environ: Mapping[str, str]) -> Examined:
     document = read_document(text, environ)
     content = {} if document.content is None else document.content
     mistakes = list(document.mistakes)
-    unset = {mistake.path for mistake in document.unset}
+    unset = {mistake.path: mistake for mistake in document.unset}
     settings = None
     if not isinstance(content, Mapping):
         mistakes.append(Mistake((), "must be a mapping: model_list, tiers, ..."))
         content = {}
     elif document.content is not None or not mistakes:
         content = _merged(content, _overrides(environ))
-        settings, wrong_values = _validated(content)
-        wrong = [*wrong_values, *disagreements(content), *_unknown_variables(environ)]
+        settings, mistaken = _validated(content, unset)
+        mistakes += mistaken
+        wrong = [*disagreements(content), *_unknown_variables(environ)]
         # What could not be read from the environment is no wrong value on top of that.
         mistakes += [mistake for mistake in wrong if mistake.path not in unset]
+        # Nor need it be set where the key itself is wrong.
+        wrong_paths = {mistake.path for mistake in mistaken}
+        unset = {path: each for path, each in unset.items() if not _is_below(path, wrong_paths)}
 
     variables = {_path_of(name): name for name in _variables(environ)}
+    from_environment = document.from_environment | {each.path for each in document.unset}
 
     def find(these: Iterable[Mistake]) -> tuple[Finding, ...]:
         return located(these, line_by_path=document.line_by_path, variable_by_path=variables)
@@ -155,8 +165,8 @@ def examine(text: str, environ: Mapping[str, str]) -> Examined:
         config=config,
         entries=dict(_entries(content) if config is None else enumerate(config.model_list)),
         mistakes=find(mistakes),
-        unset=find(document.unset),
-        warnings=find(dangers(content, document.from_environment | unset | variables.keys())),
+        unset=find(unset.values()),
+        warnings=find(dangers(content, from_environment | variables.keys())),
         find=find,
     )
 
@@ -192,12 +202,19 @@ def _merged(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str,
     return merged
 
 
-def _validated(content: Mapping[str, object]) -> tuple[Settings | None, list[Mistake]]:
+def _validated(
+    content: Mapping[str, object], unset: Mapping[KeyPath, Mistake] = _NONE
+) -> tuple[Settings | None, list[Mistake]]:
+    """Return *content* as settings, or its mistakes; of a value in *unset*, that it is not set."""
     try:
         return Settings(**content), []  # type: ignore[arg-type]  # validating is what it does
     except ValidationError as error:
         found = error.errors(include_url=False)
-        return None, [mistake for details in found for mistake in _mistakes(details)]
+        return None, [mistake for details in found for mistake in _mistakes(details, unset)]
+
+
+def _is_below(path: KeyPath, others: Collection[KeyPath]) -> bool:
+    return any(path[:length] in others for length in range(1, len(path) + 1))
 
 
 def _entries(content: Mapping[str, object]) -> Iterator[tuple[int, ModelEntry]]:
@@ -208,11 +225,14 @@ def _entries(content: Mapping[str, object]) -> Iterator[tuple[int, ModelEntry]]:
             yield i, to_config(settings).model_list[0]
 
 
-def _mistakes(details: ErrorDetails) -> Iterator[Mistake]:
+def _mistakes(details: ErrorDetails, unset: Mapping[KeyPath, Mistake]) -> Iterator[Mistake]:
     path = details["loc"]
     match details["type"]:
         case "extra_forbidden":
             yield from refused(path, details["input"])
+            return
+        case _ if path in unset:
+            yield unset[path]
             return
         case "missing":
             yield Mistake(path, f"is missing{_TO_WRITE.get(str(path[-1]), '')}")

@@ -105,6 +105,13 @@ DANGERS = {
         with_params("aws_secret_access_key: 0123456789abcdef"),
         "line 3: model_list[0].litellm_params.aws_secret_access_key: is a secret in clear text",
     ),
+    "an alternative without a weight": (
+        FILE.replace(
+            "tiers:\n",
+            "  - {model_name: smart, litellm_params: {model: openai/gpt-4.1, weight: 2}}\ntiers:\n",
+        ),
+        "line 3: model_list[0].litellm_params: has no weight, and an alternative has one: it is",
+    ),
     "a password in an address": (
         with_lines("redis_url: redis://:hunter2@cache:6379/0"),
         "line 7: redis_url: is a secret in clear text",
@@ -138,6 +145,15 @@ NO_DANGERS = {
         "spend_limits: [{cents: 50, per: day}]}\ncustomers: {default_tier: free}",
         "spend_limits: []}\ncustomers: {default_tier: free, unknown: reject}",
     ),
+    "weights of two models": FILE.replace(
+        "tiers:\n",
+        "  - {model_name: other, litellm_params: {model: openai/gpt-4.1, weight: 2}}\ntiers:\n",
+    ),
+    "weights of two orders": FILE.replace(
+        "tiers:\n",
+        "  - model_name: smart\n    litellm_params: {model: openai/gpt-4.1, weight: 2, order: 1}\n"
+        "tiers:\n",
+    ),
     "another tier without end": FILE.replace("tiers:\n", "tiers:\n  vip: {models: [smart]}\n"),
     "an address without a password": with_lines("redis_url: redis://cache:6379/0"),
     "an address from the environment": with_lines("redis_url: os.environ/REDIS"),
@@ -170,6 +186,30 @@ def test_settings_of_litellm_are_explained_key_by_key(section: str) -> None:
     ]
     assert [finding.message for finding in mistakes[:-1]] == list(known.values())
     assert mistakes[-1].message == litellm_keys.SECTIONS[section]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{master_key: os.environ/UNSET}", "{coordination_redis: {host: os.environ/UNSET}}"],
+    ids=["key", "mapping"],
+)
+def test_a_key_that_is_not_taken_needs_no_variable(line: str) -> None:
+    """What to do with LiteLLM's key is told, not that its variable is missing."""
+    examined = examine(with_lines(f"general_settings: {line}"), SET)
+
+    assert examined.unset == ()
+    assert len(examined.mistakes) == 1
+    assert "UNSET" not in str(examined.mistakes)
+
+
+def test_a_number_of_an_unset_variable() -> None:
+    """Where no text could stand, a variable that is not set is the mistake, and told once."""
+    examined = examine(with_params("api_key: a, weight: os.environ/UNSET"), SET)
+
+    assert (examined.config, examined.unset) == (None, ())
+    (mistake,) = told(examined)
+    assert mistake.startswith("line 3: model_list[0].litellm_params.weight: the environment")
+    assert mistake.endswith("UNSET is not set; set it")
 
 
 def test_the_environments_section_is_explained_line_by_line() -> None:
