@@ -237,7 +237,8 @@ async def test_what_the_workers_saw(world: World, tmp_path: Path) -> None:
     """
     After one request the failed deployment is shown as left out, the other one as serving.
     """
-    await world.client().chat.completions.create(model="smart", messages=MESSAGES)
+    async with world.client() as client:
+        await client.chat.completions.create(model="smart", messages=MESSAGES)
 
     # The worker says so within a second.
     failed: dict[str, object] = {}
