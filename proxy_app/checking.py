@@ -3,7 +3,7 @@
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -82,7 +82,16 @@ def _print_summary(path: Path, config: Config, models: Sequence[Row]) -> None:
 
 def _print_warnings(warnings: Sequence[Finding]) -> None:
     if warnings:
-        click.echo("\nWarnings:\n" + "\n".join(f"  {warning}" for warning in warnings))
+        click.echo("\nWarnings:\n" + "\n".join(f"  {text}" for text in _once(warnings)))
+
+
+def _once(warnings: Iterable[Finding]) -> Iterator[str]:
+    """One line for each thing that is told: a key that forty deployments share is set once."""
+    places_by_message: dict[str, list[Finding]] = {}
+    for warning in warnings:
+        places_by_message.setdefault(warning.message, []).append(warning)
+    for first, *others in places_by_message.values():
+        yield f"{first} ({len(others)} more like it)" if others else str(first)
 
 
 def _by_line(*findings: Finding) -> list[Finding]:

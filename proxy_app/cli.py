@@ -28,6 +28,8 @@ class OneLineErrors(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except click.exceptions.NoArgsIsHelpError:
+            raise  # a group alone: its help
         except click.UsageError as error:
             # With a context, click prints the usage above it.
             error.ctx = None

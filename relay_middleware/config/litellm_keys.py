@@ -44,7 +44,7 @@ _DROPPED = (
     "remove it"
 )
 _FROM_THE_CLIENT = "the client's request says it; remove it"
-_NO_PARAMETERS = "only what the client's request says goes to a provider; remove it"
+_NO_PARAMETERS = "Relay adds nothing to what clients ask; remove it"
 _NO_HEADERS = "Relay sends no headers of its own choosing; remove it"
 _NO_TAGS = "Relay does not choose by tags; remove it, and give each choice a model_name of its own"
 _NO_RPM = "is not read; remove it, give deployments a weight, and tiers rate_limits"
@@ -66,7 +66,7 @@ SECTIONS: Mapping[str, str] = {
     "batch_settings": _OTHER_APIS,
     "vector_store_registry": _OTHER_APIS,
     "search_tools": _OTHER_APIS,
-    "sandbox_tools": _OTHER_APIS,
+    "sandbox_tools": _PROXY_ONLY,
     "mcp_servers": _OTHER_APIS,
     "mcp_tools": _OTHER_APIS,
     "agents": _OTHER_APIS,

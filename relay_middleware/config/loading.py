@@ -109,6 +109,8 @@ def read_text(path: str | Path) -> str:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        if isinstance(error, FileNotFoundError):
+            reason = f"{reason}; write it, or name another file"
         raise ConfigurationError(f"cannot read the configuration {path}: {reason}") from None
 
 
@@ -140,7 +142,7 @@ def examine(text: str, environ: Mapping[str, str]) -> Examined:
     document = read_document(text, environ)
     content = {} if document.content is None else document.content
     mistakes = list(document.mistakes)
-    unset = {mistake.path for mistake in document.unset}
+    unset = {mistake.path: mistake for mistake in document.unset}
     found = _Validated()
     if not isinstance(content, Mapping):
         mistakes.append(Mistake((), "must be a mapping: model_list, tiers, ..."))
@@ -148,24 +150,29 @@ def examine(text: str, environ: Mapping[str, str]) -> Examined:
     elif document.content is not None or not mistakes:
         content = _merged(content, _overrides(environ))
         found = _validated(content)
-        wrong = [*found.wrong, *disagreements(content), *_unknown_variables(environ)]
         # What could not be read from the environment is no wrong value on top of that.
-        mistakes += [mistake for mistake in wrong if mistake.path not in unset]
+        mistakes += [unset.get(mistake.path, mistake) for mistake in found.wrong]
         mistakes += found.refused
+        wrong = [*disagreements(content), *_unknown_variables(environ)]
+        mistakes += [mistake for mistake in wrong if mistake.path not in unset]
 
     variables = {_path_of(name): name for name in _variables(environ)}
 
     def find(these: Iterable[Mistake]) -> tuple[Finding, ...]:
         return located(these, line_by_path=document.line_by_path, variable_by_path=variables)
 
+    # Nor need it be set where the key itself is wrong.
+    told = {mistake.path for mistake in (*found.wrong, *found.refused)}
     entries, incomplete = _entries(content, unset)
     return Examined(
         config=None if mistakes or found.settings is None else to_config(found.settings),
         entries=entries,
         incomplete=incomplete,
         mistakes=find(mistakes),
-        unset=find(_outside(document.unset, {mistake.path for mistake in found.refused})),
-        warnings=find(dangers(content, document.from_environment | unset | variables.keys())),
+        unset=find(_outside(document.unset, told)),
+        warnings=find(
+            dangers(content, document.from_environment | unset.keys() | variables.keys())
+        ),
         find=find,
     )
 

@@ -216,7 +216,7 @@ MISTAKES = {
     "customers set-limit cust_1 --per day --cents=-1": "--cents -1 must be from 0 to",
     "customers set-limit cust_1 --per day --cents 0.00000001": "at most 7 decimals",
     "customers set-limit cust_1 --per year --reset": "'year' is not one of",
-    "check none.yaml": "cannot read the configuration none.yaml: No such file",
+    "check none.yaml": "No such file or directory; write it, or name another file",
     "usage --config none.yaml": "cannot read the configuration none.yaml: No such file",
     "serve --workers 2": "the embedded store belongs to one process, and --workers is 2",
     "serve --host 192.0.2.1": "cannot listen on 192.0.2.1:8000: ",
@@ -235,6 +235,16 @@ def test_mistake(relay: Relay, arguments: str, told: str) -> None:
     assert result.stderr.startswith("Error: ")
     assert told in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("group", ["keys", "customers"])
+def test_a_group_alone_shows_its_help(relay: Relay, group: str) -> None:
+    """Who names a group of commands and none of them is told which there are."""
+    result = relay(group)
+
+    assert result.exit_code == 2
+    assert f"Usage: relay {group} [OPTIONS] COMMAND [ARGS]..." in result.stderr
+    assert "\n  list " in result.stderr
 
 
 @pytest.mark.parametrize("arguments", ["keys revoke nope", "usage --customer nope"])

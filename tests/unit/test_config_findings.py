@@ -253,7 +253,7 @@ def test_a_line_of_litellms_file(line: str, expected: str) -> None:
 
 
 PARAMS = {
-    "extra_body: {a: 1}": "extra_body: only what the client's request says goes to a provider",
+    "extra_body: {a: 1}": "extra_body: Relay adds nothing to what clients ask; remove it",
     "api_bse: x": "api_bse: is no key here; did you mean 'api_base'?",
     "timeouts: {connect_s: 1}": "timeouts: stands in the wrong place; move it beside litellm_par",
     "input_cost_per_token_above_200k_tokens: 1": (
@@ -295,6 +295,30 @@ def test_settings_of_litellm_are_explained_key_by_key(section: str) -> None:
     ]
     assert [finding.message for finding in mistakes[:-1]] == list(known.values())
     assert mistakes[-1].message == litellm_keys.SECTIONS[section]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{master_key: os.environ/UNSET}", "{coordination_redis: {host: os.environ/UNSET}}"],
+    ids=["key", "mapping"],
+)
+def test_a_key_that_is_not_taken_needs_no_variable(line: str) -> None:
+    """What to do with LiteLLM's key is told, not that its variable is missing."""
+    examined = examine(with_lines(f"general_settings: {line}"), SET)
+
+    assert examined.unset == ()
+    assert len(examined.mistakes) == 1
+    assert "UNSET" not in str(examined.mistakes)
+
+
+def test_a_number_of_an_unset_variable() -> None:
+    """Where no text could stand, a variable that is not set is the mistake, and told once."""
+    examined = examine(with_params("api_key: a, weight: os.environ/UNSET"), SET)
+
+    assert (examined.config, examined.unset) == (None, ())
+    (mistake,) = told(examined)
+    assert mistake.startswith("line 3: model_list[0].litellm_params.weight: the environment")
+    assert mistake.endswith("UNSET is not set; set it")
 
 
 def test_the_environments_section_is_explained_line_by_line() -> None:
