@@ -51,7 +51,8 @@ def check(path: Path, *, is_json: bool) -> bool:
     examined = examine(read_text(path), os.environ)
     planned = plan(examined.entries)
     mistakes = _by_line(*examined.mistakes, *examined.find(planned.mistakes))
-    warnings = _by_line(*examined.unset, *examined.warnings, *examined.find(planned.warnings))
+    told = [each for each in planned.warnings if each.path[1] not in examined.incomplete]
+    warnings = _by_line(*examined.unset, *examined.warnings, *examined.find(told))
     config = examined.config
     models = [] if config is None else _model_rows(planned.deployments, config)
     if is_json:

@@ -26,6 +26,10 @@ _LONGEST_DUMMY = 12
 
 _PASSWORD = re.compile(r"://[^/@]*:[^/@]+@")
 
+_SHELL_VARIABLE = re.compile(r"\$(?:\{([A-Z_][A-Z0-9_]*)[^}]*\}|([A-Z_][A-Z0-9_]*))")
+"""`$NAME`, `${NAME}` and `${NAME:-default}`, which a shell would fill in, and YAML does not. In
+capitals only: what is printed is a name, and no password that begins with a dollar."""
+
 
 def dangers(
     content: Mapping[str, object], from_environment: Collection[KeyPath]
@@ -45,8 +49,13 @@ def dangers(
     if customers.get("trust_header") is True:
         yield Mistake(("customers", "trust_header"), TRUSTED_HEADER)
     yield from _without_weight(items(content.get("model_list")))
-    for path in _in_clear_text(content):
-        if path not in from_environment:
+    for path, text in _texts(content):
+        if path in from_environment:
+            continue
+        if variable := _SHELL_VARIABLE.fullmatch(text):
+            name = variable[1] or variable[2]
+            yield Mistake(path, f"${name} is taken as it stands; write os.environ/{name}")
+        elif _is_secret(path, text):
             yield Mistake(path, "is a secret in clear text; write os.environ/NAME")
 
 
@@ -71,12 +80,16 @@ def _group(entry: object) -> tuple[str, str]:
     return str(at(entry, "model_name")), str(at(at(entry, "litellm_params"), "order"))
 
 
-def _in_clear_text(content: Mapping[str, object]) -> Iterator[KeyPath]:
+def _texts(content: Mapping[str, object]) -> Iterator[tuple[KeyPath, str]]:
+    """Yield what may be a secret or an address, with its place."""
     for i, entry in enumerate(items(content.get("model_list"))):
-        params = mapping(at(entry, "litellm_params"))
-        for name in _SECRET_PARAMS:
-            if len(str(params.get(name, ""))) > _LONGEST_DUMMY:
-                yield ("model_list", i, "litellm_params", name)
+        for name, value in mapping(at(entry, "litellm_params")).items():
+            yield ("model_list", i, "litellm_params", name), str(value)
     for name in ("redis_url", "database_url"):
-        if _PASSWORD.search(str(content.get(name))):
-            yield (name,)
+        yield (name,), str(content.get(name))
+
+
+def _is_secret(path: KeyPath, text: str) -> bool:
+    if len(path) == 1:
+        return _PASSWORD.search(text) is not None
+    return path[-1] in _SECRET_PARAMS and len(text) > _LONGEST_DUMMY

@@ -119,6 +119,13 @@ class _Reader:
         return self._from_environment(value, path) if isinstance(value, str) else value
 
     def _mapping(self, loader: _Loader, node: yaml.MappingNode, path: KeyPath) -> object:
+        if not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value):
+            message = (
+                "has a mapping or a list for a key, as {{NAME}} is to YAML; fill the template in "
+                "first, or write os.environ/NAME"
+            )
+            self.mistakes.append(Mistake(path, message))
+            return None
         seen: set[str] = set()
         for key, _ in node.value:
             # Before `<<` is merged in: a key beside it overrides, which is what merging is for.

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -38,8 +38,6 @@ Source: Kubernetes, "Service", environment variables."""
 
 _SECRETS = {"api_key", "redis_url", "database_url", *CredentialsSection.model_fields}
 
-_NONE: Mapping[KeyPath, Mistake] = MappingProxyType({})
-
 _TO_WRITE = {
     "model_list": "; write what clients may ask for, such as model_list: [{model_name: smart, "
     "litellm_params: {model: openai/gpt-4o-mini, api_key: os.environ/OPENAI_API_KEY}}]",
@@ -52,6 +50,9 @@ _TO_WRITE = {
 }
 """What is missing, by its last key, and how it is written."""
 
+_LISTS = {"fallbacks": "[{smart: [smart-backup]}]", "spend_limits": "[{cents: 50, per: day}]"}
+"""How a list is written, by its key, where its items are no plain values."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examined:
@@ -60,7 +61,9 @@ class Examined:
 
     Attributes:
         config: None where there are mistakes.
-        entries: Of `model_list`, those that are right in themselves, by their place in it.
+        entries: Of `model_list`, those that are right in themselves, or but for keys that are
+            refused, by their place in it.
+        incomplete: Of *entries*, those read without a key that is refused: they may lack a price.
         mistakes: What is wrong.
         unset: Variables that the environment should have, and has not; *config* then holds
             `os.environ/NAME` in their place.
@@ -70,6 +73,7 @@ class Examined:
 
     config: Config | None
     entries: Mapping[int, ModelEntry]
+    incomplete: frozenset[int]
     mistakes: tuple[Finding, ...]
     unset: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
@@ -139,34 +143,36 @@ def examine(text: str, environ: Mapping[str, str]) -> Examined:
     content = {} if document.content is None else document.content
     mistakes = list(document.mistakes)
     unset = {mistake.path: mistake for mistake in document.unset}
-    settings = None
+    found = _Validated()
     if not isinstance(content, Mapping):
         mistakes.append(Mistake((), "must be a mapping: model_list, tiers, ..."))
         content = {}
     elif document.content is not None or not mistakes:
         content = _merged(content, _overrides(environ))
-        settings, mistaken = _validated(content, unset)
-        mistakes += mistaken
-        wrong = [*disagreements(content), *_unknown_variables(environ)]
+        found = _validated(content)
         # What could not be read from the environment is no wrong value on top of that.
+        mistakes += [unset.get(mistake.path, mistake) for mistake in found.wrong]
+        mistakes += found.refused
+        wrong = [*disagreements(content), *_unknown_variables(environ)]
         mistakes += [mistake for mistake in wrong if mistake.path not in unset]
-        # Nor need it be set where the key itself is wrong.
-        wrong_paths = {mistake.path for mistake in mistaken}
-        unset = {path: each for path, each in unset.items() if not _is_below(path, wrong_paths)}
 
     variables = {_path_of(name): name for name in _variables(environ)}
-    from_environment = document.from_environment | {each.path for each in document.unset}
 
     def find(these: Iterable[Mistake]) -> tuple[Finding, ...]:
         return located(these, line_by_path=document.line_by_path, variable_by_path=variables)
 
-    config = None if mistakes or settings is None else to_config(settings)
+    # Nor need it be set where the key itself is wrong.
+    told = {mistake.path for mistake in (*found.wrong, *found.refused)}
+    entries, incomplete = _entries(content, unset)
     return Examined(
-        config=config,
-        entries=dict(_entries(content) if config is None else enumerate(config.model_list)),
+        config=None if mistakes or found.settings is None else to_config(found.settings),
+        entries=entries,
+        incomplete=incomplete,
         mistakes=find(mistakes),
-        unset=find(unset.values()),
-        warnings=find(dangers(content, from_environment | variables.keys())),
+        unset=find(_outside(document.unset, told)),
+        warnings=find(
+            dangers(content, document.from_environment | unset.keys() | variables.keys())
+        ),
         find=find,
     )
 
@@ -202,52 +208,92 @@ def _merged(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str,
     return merged
 
 
-def _validated(
-    content: Mapping[str, object], unset: Mapping[KeyPath, Mistake] = _NONE
-) -> tuple[Settings | None, list[Mistake]]:
-    """Return *content* as settings, or its mistakes; of a value in *unset*, that it is not set."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Validated:
+    """
+    What becomes of a tree.
+
+    Attributes:
+        settings: None where something is wrong or refused.
+        wrong: Values that are.
+        refused: Keys that Relay does not take.
+    """
+
+    settings: Settings | None = None
+    wrong: tuple[Mistake, ...] = ()
+    refused: tuple[Mistake, ...] = ()
+
+
+def _validated(content: Mapping[str, object]) -> _Validated:
     try:
-        return Settings(**content), []  # type: ignore[arg-type]  # validating is what it does
+        return _Validated(settings=Settings(**content))  # type: ignore[arg-type]  # it validates
     except ValidationError as error:
         found = error.errors(include_url=False)
-        return None, [mistake for details in found for mistake in _mistakes(details, unset)]
+    unknown = [details for details in found if details["type"] == "extra_forbidden"]
+    return _Validated(
+        wrong=tuple(_mistake(details) for details in found if details not in unknown),
+        refused=tuple(
+            mistake for details in unknown for mistake in refused(details["loc"], details["input"])
+        ),
+    )
 
 
-def _is_below(path: KeyPath, others: Collection[KeyPath]) -> bool:
-    return any(path[:length] in others for length in range(1, len(path) + 1))
-
-
-def _entries(content: Mapping[str, object]) -> Iterator[tuple[int, ModelEntry]]:
+def _entries(
+    content: Mapping[str, object], unset: Collection[KeyPath]
+) -> tuple[dict[int, ModelEntry], frozenset[int]]:
+    entries, incomplete = {}, set()
     for i, item in enumerate(items(content.get("model_list"))):
-        alone = {"model_list": [item], "tiers": {"any": {"models": [ALL_MODELS]}}}
-        settings, _ = _validated({**alone, "prices": content.get("prices", {})})
-        if settings is not None:
-            yield i, to_config(settings).model_list[0]
+        alone = partial(_alone, prices=content.get("prices", {}))
+        found = _validated(alone(item))
+        # Below ("model_list", 0). Without its provider an entry would be another's.
+        paths = [each.path[2:] for each in found.refused]
+        if paths and not found.wrong and ("litellm_params", "custom_llm_provider") not in paths:
+            incomplete.add(i)
+            found = _validated(alone(_without(item, paths)))
+        if found.settings and ("model_list", i, "litellm_params", "model") not in unset:
+            entries[i] = to_config(found.settings).model_list[0]
+    return entries, frozenset(incomplete)
 
 
-def _mistakes(details: ErrorDetails, unset: Mapping[KeyPath, Mistake]) -> Iterator[Mistake]:
+def _alone(item: object, *, prices: object) -> Mapping[str, object]:
+    return {"model_list": [item], "tiers": {"any": {"models": [ALL_MODELS]}}, "prices": prices}
+
+
+def _without(value: object, paths: Collection[KeyPath]) -> object:
+    """Return *value* without what stands at *paths* in it."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        key: _without(inner, [path[1:] for path in paths if path[:1] == (key,)])
+        for key, inner in value.items()
+        if (key,) not in paths
+    }
+
+
+def _outside(mistakes: Iterable[Mistake], paths: Collection[KeyPath]) -> Iterator[Mistake]:
+    """Yield those of *mistakes* that are neither at nor below one of *paths*."""
+    for mistake in mistakes:
+        if not any(mistake.path[: len(path)] == path for path in paths):
+            yield mistake
+
+
+def _mistake(details: ErrorDetails) -> Mistake:
     path = details["loc"]
     match details["type"]:
-        case "extra_forbidden":
-            yield from refused(path, details["input"])
-            return
-        case _ if path in unset:
-            yield unset[path]
-            return
         case "missing":
-            yield Mistake(path, f"is missing{_TO_WRITE.get(str(path[-1]), '')}")
-            return
+            return Mistake(path, f"is missing{_TO_WRITE.get(str(path[-1]), '')}")
         case "value_error":
             message = str(details["ctx"]["error"])
         case "model_type" | "dict_type":
             message = "must be a mapping (key: value)"
         case "tuple_type" | "list_type":
-            message = "must be a list ([a, b]; in an environment variable as JSON)"
+            example = _LISTS.get(str(path[-1]), "[a, b]")
+            message = f"must be a list ({example}; in an environment variable as JSON)"
         case "path_type":
             message = "must be a path"
         case _:
             message = details["msg"].replace("Input should", "must")
-    yield Mistake(path, f"{_shown(details['input'], path)}{message}")
+    return Mistake(path, f"{_shown(details['input'], path)}{message}")
 
 
 def _shown(value: object, path: KeyPath) -> str:

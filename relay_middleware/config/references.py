@@ -8,6 +8,7 @@ single values. What has not the right shape is passed over: `schema.py` reports 
 from collections.abc import Iterator, Mapping, Sequence
 
 from relay_middleware.config.mistakes import KeyPath, Mistake, nearest
+from relay_middleware.config.schema import CredentialsSection
 
 ALL_MODELS = "*"
 
@@ -25,7 +26,8 @@ def disagreements(content: Mapping[str, object]) -> Iterator[Mistake]:
 
 
 def _equal_deployments(entries: Sequence[object]) -> Iterator[Mistake]:
-    keys = ("model", "api_base", "api_key")
+    # Credentials too: the regions of a cloud are deployments of their own.
+    keys = ("model", "api_base", "api_key", *CredentialsSection.model_fields)
     seen: list[object] = []
     for i, entry in enumerate(entries):
         params = mapping(at(entry, "litellm_params"))
@@ -33,7 +35,7 @@ def _equal_deployments(entries: Sequence[object]) -> Iterator[Mistake]:
         if place in seen and None not in place[:2]:
             message = (
                 f"is the same deployment as model_list[{seen.index(place)}]: same model_name, "
-                "model, api_base and api_key; remove one, or give one entry a larger weight"
+                "model, address and credentials; remove one, or give one entry a larger weight"
             )
             yield Mistake(("model_list", i), message)
         seen.append(place)
@@ -47,7 +49,7 @@ def _router(
     for i, item in enumerate(items(router.get("fallbacks"))):
         for source, targets in mapping(item).items():
             path = (*top, i, source)
-            yield from _known_model(path, source, models)
+            yield from _fallbacks_source(path, source, models)
             if source in sources:
                 yield Mistake(path, "has fallbacks above already; put them into one list")
             sources.add(source)
@@ -58,6 +60,13 @@ def _router(
     if "timeout" in router and "non_stream_s" in mapping(content.get("timeouts")):
         message = "says the same as timeouts.non_stream_s; remove one of them"
         yield Mistake(("router_settings", "timeout"), message)
+
+
+def _fallbacks_source(path: KeyPath, source: str, models: set[str]) -> Iterator[Mistake]:
+    if source == ALL_MODELS and source not in models:
+        yield Mistake(path, "stands for every model at LiteLLM; name each model with its fallbacks")
+    else:
+        yield from _known_model(path, source, models)
 
 
 def _tier(path: KeyPath, tier: Mapping[str, object], models: set[str]) -> Iterator[Mistake]:
@@ -97,7 +106,8 @@ def _default_tier(
     if isinstance(name, str) and name not in tiers:
         message = f"there is no tier {name!r}; {nearest(name, tiers)}"
         yield Mistake(("customers", "default_tier"), message)
-    if name is None and customers.get("unknown", "create") == "create":
+    # Without tiers, what is said of those says this too.
+    if name is None and tiers and customers.get("unknown", "create") == "create":
         message = (
             "is missing: the tier of customers that are created; name it, or set unknown: reject"
         )

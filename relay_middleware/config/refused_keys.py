@@ -5,7 +5,8 @@ Nothing is accepted and ignored: a key of a later feature, or one that LiteLLM's
 refused with the reason.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 
 from pydantic import BaseModel
 
@@ -44,10 +45,14 @@ SECTIONS: Mapping[tuple[str, ...], type[BaseModel]] = {
 }
 """The mappings of the file, by where they stand."""
 
+_TYPO = 0.85
+"""How alike two keys are of which one is the other, mistyped: `api_bse` and `api_base` are 0.93,
+LiteLLM's `litellm_credential_name` and our `vertex_credentials` 0.63."""
+
 _NOT_BUILT = "is not built yet, so it would limit nothing; remove it"
 
 _REASONS: Mapping[tuple[str, ...], Mapping[str, str]] = {
-    (): litellm_keys.SECTIONS,
+    (): {**litellm_keys.ROUTER, **litellm_keys.SECTIONS},
     ("model_list", ANY): litellm_keys.MODEL,
     ("model_list", ANY, "litellm_params"): litellm_keys.PARAMS,
     ("model_list", ANY, "model_info"): litellm_keys.MODEL_INFO,
@@ -67,8 +72,10 @@ def refused(path: KeyPath, value: object) -> Iterator[Mistake]:
     if reasons is None or not isinstance(value, Mapping) or not value:
         yield Mistake(path, _why_refused(path))
         return
-    for key in value:
-        yield Mistake((*path, key), reasons.get(key, litellm_keys.SECTIONS[str(path[0])]))
+    for key, inner in value.items():
+        otherwise = litellm_keys.SECTIONS[str(path[0])]
+        reason = "says nothing; remove it" if inner is None else reasons.get(key, otherwise)
+        yield Mistake((*path, key), reason)
 
 
 def _why_refused(path: KeyPath) -> str:
@@ -76,12 +83,40 @@ def _why_refused(path: KeyPath) -> str:
     section = _section(path[:-1])
     if reason := _REASONS.get(section, {}).get(key):
         return reason
+    if place := _belongs(key, section):
+        return f"stands in the wrong place; move it {place}"
     known = set(SECTIONS[section].model_fields) if section in SECTIONS else set[str]()
-    if section == ("router_settings",):
-        return f"Relay does not honour this setting of LiteLLM; it honours {_listed(known)}"
-    if section == ("model_list", ANY, "model_info"):
-        return f"is not read; Relay reads {_listed(known)}: remove it"
-    return f"is no key here; {nearest(key, known)}"
+    is_mistyped = get_close_matches(key, known, n=1, cutoff=_TYPO)
+    otherwise = None if is_mistyped else _otherwise(key, section)
+    return otherwise or f"is no key here; {nearest(key, known)}"
+
+
+def _otherwise(key: str, section: tuple[str, ...]) -> str | None:
+    """What is said of any other key of LiteLLM's."""
+    match section:
+        case ("router_settings",):
+            return litellm_keys.ROUTER_OTHERWISE + _listed(RouterSection.model_fields)
+        case ("model_list", _, "model_info"):
+            return litellm_keys.MODEL_INFO_OTHERWISE + _listed(ModelInfoSection.model_fields)
+        case ("model_list", _, "litellm_params") if "_cost" in key:
+            return litellm_keys.PRICE_OTHERWISE + _listed(ParamsSection.RATE_BY_KEY)
+        case ("model_list", _, "litellm_params"):
+            return litellm_keys.PARAMS_OTHERWISE
+    return None
+
+
+def _belongs(key: str, section: tuple[str, ...]) -> str | None:
+    """Where *key*, which *section* does not take, is one."""
+    match section:
+        case () if key in RouterSection.model_fields:
+            return "under router_settings"
+        case ("model_list", _) if key in ParamsSection.model_fields:
+            return "into litellm_params"
+        case ("model_list", _, "model_info") if key in ParamsSection.RATE_BY_KEY:
+            return "into litellm_params"
+        case ("model_list", _, "litellm_params") if key in ModelSection.model_fields:
+            return "beside litellm_params"
+    return None
 
 
 def _section(path: KeyPath) -> tuple[str, ...]:
@@ -96,5 +131,5 @@ def _section(path: KeyPath) -> tuple[str, ...]:
     )
 
 
-def _listed(names: set[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))

@@ -137,6 +137,12 @@ def _one_name(name: str) -> str:
     return name
 
 
+def _model(name: str) -> str:
+    if name.endswith("/"):
+        raise ValueError("names no model; write provider and model, such as openai/gpt-4o-mini")
+    return _one_name(name)
+
+
 def _mode(mode: str) -> str:
     if mode not in MODES:
         raise ValueError(f"is not served; Relay serves {' and '.join(MODES)}: remove the entry")
@@ -221,7 +227,7 @@ class ParamsSection(CredentialsSection):
         "output_cost_per_audio_token": "audio_output_usd",
     }
 
-    model: Annotated[Name, AfterValidator(_one_name)]
+    model: Annotated[Name, AfterValidator(_model)]
     api_key: Name | None = None
     api_base: Annotated[str, AfterValidator(_http_url)] | None = None
     weight: Above0 | None = None

@@ -34,6 +34,11 @@ _PACKAGE_BY_PROVIDER: Mapping[str, tuple[str, str]] = {
 """What LiteLLM signs calls with that Relay does not install: its module, and what pip calls it."""
 
 
+_SERVED_MODES = frozenset({None, "chat", "completion", "responses", "embedding"})
+"""What the price table says a model is for, where it writes text or makes embeddings. LiteLLM calls
+those of `completion` and `responses` for a chat too."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentPlan:
     """
@@ -105,12 +110,24 @@ def _require_served(deployment: Deployment, is_known: Callable[[str], bool]) -> 
         )
 
 
+def _require_text(entry: ModelEntry, mode: object) -> None:
+    if mode not in _SERVED_MODES:
+        raise ConfigurationError(
+            f"{entry.model_name}: {entry.litellm_params.model} is for {mode}, says the price table;"
+            " Relay serves chat and embeddings: remove the entry, or write model_info: {mode: chat}"
+            " if it is for that"
+        )
+
+
 def _unpriced(deployment: Deployment, entry: ModelEntry) -> str | None:
     if deployment.price is not None:
         return None
+    # At Azure an operator names his deployments himself.
+    named = ", or name the model behind it in model_info.base_model"
     return (
         f"{deployment.model}: {entry.litellm_params.model} has no known price; it is refused to"
-        " customers with a spend limit, and costs others nothing. Set one under prices."
+        " customers with a spend limit, and costs others nothing. Set one under prices"
+        f"{named if deployment.provider == 'azure' else ''}."
     )
 
 
@@ -133,6 +150,8 @@ def _deploy(entry: ModelEntry, number: int, table: PriceTable) -> tuple[Deployme
     params = entry.litellm_params
     provider, model = table.provider_and_model(params.model)
     listed = table.provider_and_model(entry.base_model or params.model)
+    mode = _mode(entry, table.entry(*listed))
+    _require_text(entry, mode)
     resolved = resolve_price(
         table,
         provider=listed[0],
@@ -152,7 +171,7 @@ def _deploy(entry: ModelEntry, number: int, table: PriceTable) -> tuple[Deployme
         order=params.order,
         timeouts=entry.timeouts,
         price=resolved.price,
-        is_embedding=_mode(entry, table.entry(*listed)) == "embedding",
+        is_embedding=mode == "embedding",
     )
     return _in_its_dialect(deployment), resolved.warning
 

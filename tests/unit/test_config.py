@@ -303,7 +303,7 @@ def test_mistake_in_a_tier(members: str, told: str) -> None:
 
 
 PARAMS_MISTAKES = {
-    "rpm: 3": "rpm: is not read; give deployments a weight",
+    "rpm: 3": "rpm: is not read; remove it, give deployments a weight, and tiers rate_limits",
     "timeout: 3": "timeout: set timeouts.non_stream_s beside litellm_params",
     "stream_timeout: 3": "stream_timeout: set timeouts.first_event_s beside litellm_params",
     "api_baze: x": "api_baze: is no key here; did you mean 'api_base'?",
@@ -328,8 +328,7 @@ TOP_MISTAKES = {
     "environment_variables: {}": "environment_variables: is not read",
     "router_settings: {num_retries: 2}": "router_settings.num_retries: Relay never repeats a call",
     "router_settings: {debug_level: DEBUG}": (
-        "router_settings.debug_level: Relay does not honour this setting of LiteLLM; it honours "
-        "allowed_fails, cooldown_time, fallbacks, routing_strategy, timeout"
+        "router_settings.debug_level: the log is JSON, a line for each request; remove it"
     ),
     "router_settings: {routing_strategy: least-busy}": (
         "router_settings.routing_strategy: 'least-busy' is not offered"

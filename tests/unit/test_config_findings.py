@@ -116,6 +116,10 @@ DANGERS = {
         with_lines("redis_url: redis://:hunter2@cache:6379/0"),
         "line 7: redis_url: is a secret in clear text",
     ),
+    "a variable of the shell": (
+        with_params("api_key: '${OPENAI_API_KEY:-}'"),
+        "line 3: model_list[0].litellm_params.api_key: $OPENAI_API_KEY is taken as it stands; ",
+    ),
 }
 
 
@@ -169,6 +173,127 @@ def test_no_danger(text: str) -> None:
 def test_a_secret_of_a_variable_is_no_danger() -> None:
     """What a variable `RELAY_…` says stands in no file."""
     assert warned(FILE, {**SET, "RELAY_REDIS_URL": "redis://:hunter2@cache"}) == []
+
+
+def test_a_secret_that_begins_as_a_variable_does() -> None:
+    """A password with a dollar is no variable, and is not printed."""
+    (warning,) = warned(with_params("api_key: $uper-5ecret-key"))
+
+    assert warning.endswith("is a secret in clear text; write os.environ/NAME")
+
+
+def test_what_a_refused_key_wants_of_the_environment_is_not_asked_for() -> None:
+    """Nobody is told to set a variable for a key, or below a key, that has to go."""
+    lines = ("general_settings: {master_key: os.environ/A}", "files_settings: [{b: os.environ/B}]")
+
+    examined = examine(with_lines(*lines), SET)
+
+    assert examined.unset == ()
+    assert [finding.place for finding in examined.mistakes] == [
+        "general_settings.master_key",
+        "files_settings",
+    ]
+
+
+def test_a_setting_without_a_value_only_goes() -> None:
+    """What LiteLLM is told nothing of needs no other place."""
+    assert told(examine(with_lines("general_settings: {database_url: null}"), SET)) == [
+        "line 7: general_settings.database_url: says nothing; remove it"
+    ]
+
+
+def test_a_template_that_was_not_filled_in() -> None:
+    """`{{NAME}}` is a mapping to YAML: told where it stands, and the rest is read all the same."""
+    text = with_params("api_key: {{KEY}}").replace("cents: 50", "cents: x")
+
+    template, cents = told(examine(text, {}))
+
+    assert template.startswith("line 3: model_list[0].litellm_params.api_key: has a mapping")
+    assert template.endswith("write os.environ/NAME")
+    assert "tiers.free.spend_limits[0].cents" in cents
+
+
+def test_entries_are_read_without_what_is_refused() -> None:
+    """
+    An entry with a key too many is looked at further, so that all its mistakes are told at once;
+    one of another provider, or of none yet, is not.
+    """
+    more = (
+        "  - {model_name: a, litellm_params: {model: openai/a, rpm: 3, tpm: 4}, tpm: 5}\n"
+        "  - {model_name: b, litellm_params: {model: b, custom_llm_provider: azure}}\n"
+        "  - {model_name: c, litellm_params: {model: os.environ/MODEL}}\n"
+    )
+
+    examined = examine(FILE.replace("tiers:\n", more + "tiers:\n"), SET)
+
+    assert {index: entry.model_name for index, entry in examined.entries.items()} == {
+        0: "smart",
+        1: "a",
+    }
+    assert examined.incomplete == {1}
+
+
+def test_regions_are_deployments_of_their_own() -> None:
+    """One model in two regions is two deployments, in one region twice a mistake."""
+    one = "  - {model_name: b, litellm_params: {model: bedrock/b, aws_region_name: eu-west-1}}\n"
+    other = one.replace("eu-west-1", "us-east-1")
+
+    assert told(examine(FILE.replace("tiers:\n", one + other + "tiers:\n"), SET)) == []
+    (twice,) = told(examine(FILE.replace("tiers:\n", one + one + "tiers:\n"), SET))
+    assert "model_list[2]: is the same deployment as model_list[1]" in twice
+
+
+WRONG_PLACES = {
+    "fallbacks: [{smart: [x]}]": "fallbacks: stands in the wrong place; move it under router_set",
+    "num_retries: 3": "num_retries: Relay never repeats a call at the same deployment; remove it",
+    "router_settings: {fallbacks: [{'*': [smart]}]}": (
+        "router_settings.fallbacks[0].*: stands for every model at LiteLLM; name each model with"
+    ),
+    "router_settings: {fallbacks: {smart: [x]}}": (
+        "router_settings.fallbacks: must be a list ([{smart: [smart-backup]}]; in an environment"
+    ),
+    "router_settings: {client_ttl: 3}": (
+        "router_settings.client_ttl: Relay does not honour this setting of LiteLLM; remove it: it"
+        " honours allowed_fails, cooldown_time,"
+    ),
+    "router_settings: {cooldown_tme: 3}": (
+        "router_settings.cooldown_tme: is no key here; did you mean 'cooldown_time'?"
+    ),
+}
+
+
+@pytest.mark.parametrize(("line", "expected"), WRONG_PLACES.items(), ids=WRONG_PLACES)
+def test_a_line_of_litellms_file(line: str, expected: str) -> None:
+    """What stands in the wrong place, or in another form, is told with the right one."""
+    assert told(examine(with_lines(line), SET))[0].startswith(f"line 7: {expected}")
+
+
+PARAMS = {
+    "extra_body: {a: 1}": "extra_body: Relay adds nothing to what clients ask; remove it",
+    "api_bse: x": "api_bse: is no key here; did you mean 'api_base'?",
+    "timeouts: {connect_s: 1}": "timeouts: stands in the wrong place; move it beside litellm_par",
+    "input_cost_per_token_above_200k_tokens: 1": (
+        "input_cost_per_token_above_200k_tokens: Relay takes no such price; remove it: it takes"
+        " cache_creation_input_token_cost,"
+    ),
+    "litellm_credential_name: x": "litellm_credential_name: write the credential itself",
+    "auto_router_config: x": "auto_router_config: Relay does not take this key of LiteLLM's; remo",
+}
+
+
+@pytest.mark.parametrize(("members", "expected"), PARAMS.items(), ids=PARAMS)
+def test_a_parameter_of_litellms(members: str, expected: str) -> None:
+    """A parameter that Relay does not take is told with what to do, and not with forty others."""
+    (mistake,) = told(examine(with_params(members), SET))
+
+    assert mistake.startswith(f"line 3: model_list[0].litellm_params.{expected}")
+
+
+def test_a_provider_without_a_model() -> None:
+    """`azure/` is a provider and names no model."""
+    (mistake,) = told(examine(FILE.replace("openai/gpt-4o-mini", "azure/"), SET))
+
+    assert "'azure/' names no model; write provider and model" in mistake
 
 
 @pytest.mark.parametrize("section", ["litellm_settings", "general_settings"])
@@ -230,9 +355,13 @@ ENTRIES = {
     ),
     "model_info: {id: one}": "model_info.id: deployments are named after their model_name",
     "model_info: {access_groups: [a]}": (
-        "model_info.access_groups: is not read; Relay reads base_model, mode: remove it"
+        "model_info.access_groups: is not read; remove it: Relay reads base_model, mode"
     ),
-    "rpm: 3": "rpm: is not read; give deployments a weight, and tiers rate_limits",
+    "model_info: {input_cost_per_token: 1}": (
+        "model_info.input_cost_per_token: stands in the wrong place; move it into litellm_params"
+    ),
+    "rpm: 3": "rpm: is not read; remove it, give deployments a weight, and tiers rate_limits",
+    "weight: 3": "weight: stands in the wrong place; move it into litellm_params",
 }
 
 

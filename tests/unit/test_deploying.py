@@ -24,6 +24,7 @@ TABLE = PriceTable(
         "claude-a": {**CHAT, "litellm_provider": "anthropic", "supports_reasoning": True},
         "mistral/thinker": {**CHAT, "litellm_provider": "mistral", "supports_reasoning": True},
         "embed-a": {**CHAT, "litellm_provider": "openai", "mode": "embedding"},
+        "ears-a": {**CHAT, "litellm_provider": "openai", "mode": "audio_transcription"},
     }
 )
 
@@ -156,6 +157,27 @@ def test_an_unpriced_model_is_a_warning() -> None:
 
     assert warning.path == ("model_list", 0, "litellm_params")
     assert "openai/unlisted has no known price" in warning.message
+
+
+def test_azures_own_names_are_priced_by_what_is_behind_them() -> None:
+    """
+    Of a deployment that its operator named, it is told how its model is named too.
+    """
+    (warning,) = planned(entry("azure/my-own-name")).warnings
+
+    assert warning.message.endswith("or name the model behind it in model_info.base_model.")
+
+
+def test_a_model_for_something_else_is_a_mistake() -> None:
+    """
+    What the table has for sound or pictures is refused, unless the file says that it chats.
+    """
+    (mistake,) = planned(entry("openai/ears-a")).mistakes
+
+    assert "smart: openai/ears-a is for audio_transcription, says the price table" in (
+        mistake.message
+    )
+    assert deployed("openai/ears-a", mode="chat").is_embedding is False
 
 
 @pytest.mark.skipif(find_spec("google") is not None, reason="google-auth is installed here")
