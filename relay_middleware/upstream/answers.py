@@ -25,6 +25,9 @@ def to_chat(answer: Json, model: str) -> Json:
             message.pop("provider_specific_fields", None)
             message.setdefault("content", None)
             message.setdefault("refusal", None)
+            for call in _objects(message.get("tool_calls")):
+                # A chunk's; LiteLLM leaves the place among the provider's blocks.
+                call.pop("index", None)
     _forget_cost(answer)
     return {**answer, "model": answer.get("model") or model}
 

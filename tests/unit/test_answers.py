@@ -29,6 +29,18 @@ def test_a_message_has_what_openais_has() -> None:
     assert (answer["model"], answer["usage"]) == ("claude", {"prompt_tokens": 1})
 
 
+def test_a_tool_call_has_no_place() -> None:
+    """
+    In a whole answer OpenAI's tool calls stand in their order, without an index.
+    """
+    calls = [{"index": 2, "id": "t1", "type": "function", "function": {"name": "a"}}]
+    given: dict[str, object] = {"choices": [{"message": {"tool_calls": calls}}]}
+
+    to_chat(given, "claude")
+
+    assert calls == [{"id": "t1", "type": "function", "function": {"name": "a"}}]
+
+
 def test_a_usage_chunk_has_no_choices() -> None:
     """
     A chunk with usage and an empty choice is OpenAI's usage chunk.
