@@ -21,6 +21,7 @@ from relay_middleware.ports import Clock, RefusedAnswer, StreamAnswer, UpstreamC
 from relay_middleware.upstream.answers import Json, to_chat, to_chunk, to_embeddings
 from relay_middleware.upstream.failures import TIMED_OUT, DeploymentFailedError
 from relay_middleware.upstream.library import litellm
+from relay_middleware.upstream.lines import LINE_READERS, ask_for_plain_text, keep_lines
 from relay_middleware.upstream.parameters import Arguments, cap_name_of, to_arguments
 from relay_middleware.upstream.streaming import COMMIT_AFTER_S, open_stream
 from relay_middleware.upstream.thinking import WISHES, fit_thinking
@@ -54,6 +55,12 @@ class _Stream(Protocol):
     async def aclose(self) -> None: ...
 
 
+class _Client(Protocol):
+    """`litellm.AsyncHTTPHandler`: a pool of connections."""
+
+    async def close(self) -> None: ...
+
+
 class Translation:
     """
     Sends calls to deployments of translated providers. Making one imports LiteLLM: seconds.
@@ -66,6 +73,7 @@ class Translation:
         self._supported: dict[tuple[str, str], frozenset[str]] = {}
         self._json_modes: dict[str, bool] = {}
         self._has_called = False
+        self._client: _Client | None = None
 
     def is_known(self, provider: str) -> bool:
         """Say whether LiteLLM has a provider of that name."""
@@ -118,6 +126,9 @@ class Translation:
         """Close all connections."""
         if self._has_called:
             await self._litellm.close_litellm_async_clients()
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
 
     async def _call(
         self, call: UpstreamCall, deployment: Deployment, arguments: Arguments, dispatch: Dispatch
@@ -145,8 +156,18 @@ class Translation:
                 "drop_params": True,
                 "logger_fn": dispatch.note,
                 "_skip_mcp_handler": True,
+                **self._client_for(call, deployment),
             }
         )
+
+    def _client_for(self, call: UpstreamCall, deployment: Deployment) -> Mapping[str, object]:
+        """The client that LiteLLM reads lines through, where it takes one."""
+        if not call.is_stream or deployment.provider not in LINE_READERS:
+            return {}
+        if self._client is None:
+            hooks = {"request": [ask_for_plain_text], "response": [keep_lines]}
+            self._client = self._litellm.AsyncHTTPHandler(event_hooks=hooks)
+        return {"client": self._client}
 
     async def _opened(
         self,
