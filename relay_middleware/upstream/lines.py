@@ -28,7 +28,6 @@ LINE_READERS = frozenset(
         "fireworks_ai",
         "gemini",
         "heroku",
-        "hosted_vllm",
         "huggingface",
         "minimax",
         "mistral",
