@@ -3,7 +3,7 @@ Answers: from what a request asks to what each of its choices says, whatever the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -40,8 +40,10 @@ class Question:
         choices: How many answers, at least 1.
         is_stream: Whether the answer is a stream.
         wants_usage: Whether a stream shall report its usage.
-        tool_call: The call to answer with, or None for text.
+        tool_calls: The calls that may be the answer, the first one first; none for text.
         json_text: The text that the asked answer format prescribes, or None.
+        stops: Texts that end the answer before them.
+        thinks: Whether there is reasoning before the answer.
     """
 
     model: str
@@ -52,8 +54,10 @@ class Question:
     choices: int
     is_stream: bool
     wants_usage: bool
-    tool_call: ToolCall | None
+    tool_calls: tuple[ToolCall, ...]
     json_text: str | None
+    stops: tuple[str, ...]
+    thinks: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,16 +66,18 @@ class Choice:
     One answer.
 
     Attributes:
-        text: What is visible; of a tool call its arguments.
-        tool_name: The function called, or None for text.
+        text: What is visible; empty where nothing is said before tools are called.
+        calls: Tools that are called; of the last one the arguments may be cut.
         is_cut: Whether the cap ended it.
+        stop: The text asked for that ended it, or None.
         output_tokens: Reasoning included.
     """
 
     index: int
     text: str
-    tool_name: str | None
+    calls: tuple[ToolCall, ...]
     is_cut: bool
+    stop: str | None
     output_tokens: int
     reasoning_tokens: int
 
@@ -117,23 +123,24 @@ def input_tokens_of(messages: Sequence[Mapping[str, object]], extras: Sequence[o
 
 
 def _choice(question: Question, behaviour: Behaviour, index: int) -> Choice:
-    tool_call = question.tool_call if behaviour.text is None else None
-    whole, name_tokens = _whole_text(question, behaviour, index), 0
-    if tool_call is not None:
-        whole, name_tokens = tool_call.arguments, tokens_of(tool_call.name)
-    whole_tokens = name_tokens + tokens_of(whole)
-    reasoning_tokens = reasoning_of(whole_tokens, question.cap_tokens)
-    text = whole
+    calls = question.tool_calls[: behaviour.tool_calls] if behaviour.text is None else ()
+    whole = behaviour.preamble if calls else _whole_text(question, behaviour, index)
+    said, stop = _until_stop(whole, question.stops)
+    whole_tokens = tokens_of(said) + sum(_call_tokens(call) for call in calls)
+    reasoning_tokens = reasoning_of(whole_tokens, question.cap_tokens) if question.thinks else 0
+    room_tokens = whole_tokens
     if question.cap_tokens is not None:
-        # A cap shorter than the tool's name leaves the name: half a name calls nothing.
-        text = first_tokens(whole, question.cap_tokens - reasoning_tokens - name_tokens)
-        name_tokens = min(name_tokens, question.cap_tokens - reasoning_tokens)
+        room_tokens = min(whole_tokens, question.cap_tokens - reasoning_tokens)
+    text = first_tokens(said, room_tokens)
+    kept = _first_calls(calls, room_tokens - tokens_of(text)) if text == said else ()
+    is_cut = (text, kept) != (said, calls)
     return Choice(
         index=index,
         text=text,
-        tool_name=None if tool_call is None else tool_call.name,
-        is_cut=text != whole,
-        output_tokens=name_tokens + tokens_of(text) + reasoning_tokens,
+        calls=kept,
+        is_cut=is_cut,
+        stop=None if is_cut else stop,
+        output_tokens=room_tokens + reasoning_tokens,
         reasoning_tokens=reasoning_tokens,
     )
 
@@ -144,6 +151,35 @@ def _whole_text(question: Question, behaviour: Behaviour, index: int) -> str:
     if question.json_text is not None:
         return question.json_text
     return simulated_text(question.prompt, question.last_text, index)
+
+
+def _until_stop(text: str, stops: Sequence[str]) -> tuple[str, str | None]:
+    """Return *text* up to the first of *stops* in it, and that one; all of it and None if none."""
+    found = [(text.index(stop), stop) for stop in stops if stop and stop in text]
+    if not found:
+        return text, None
+    position, stop = min(found)
+    return text[:position], stop
+
+
+def _call_tokens(call: ToolCall) -> int:
+    return tokens_of(call.name) + tokens_of(call.arguments)
+
+
+def _first_calls(calls: Sequence[ToolCall], room_tokens: int) -> tuple[ToolCall, ...]:
+    """Return the beginning of *calls* that has at most *room_tokens*."""
+    kept = []
+    for call in calls:
+        if room_tokens <= 0:
+            break
+        # Less room than the tool's name has leaves the name: half a name calls nothing.
+        room_tokens -= tokens_of(call.name)
+        arguments = first_tokens(call.arguments, room_tokens)
+        room_tokens -= tokens_of(arguments)
+        kept.append(replace(call, arguments=arguments))
+        if arguments != call.arguments:
+            break
+    return tuple(kept)
 
 
 def _message_tokens(message: Mapping[str, object]) -> int:

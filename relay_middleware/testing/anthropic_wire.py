@@ -1,8 +1,9 @@
 """
 Anthropic's messages, as the provider speaks them.
 
-Source: Anthropic API reference, "Create a Message", "Streaming messages", "Prompt caching" and
-"Errors", read 2026-11-23.
+Source: Anthropic API reference, "Create a Message", "Streaming messages", "Extended thinking",
+"Prompt caching" and "Errors", read 2026-11-23 and 2026-11-24; the types of Anthropic's own Python
+client, `types/usage.py` and `types/message_delta_usage.py`, read 2026-11-24.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,19 +11,11 @@ from dataclasses import dataclass
 
 import orjson
 
-from relay_middleware.testing import members, samples
-from relay_middleware.testing.answer import (
-    Choice,
-    Question,
-    ToolCall,
-    choices_of,
-    input_tokens_of,
-    text_of,
-    usage_of,
-)
+from relay_middleware.testing import members
+from relay_middleware.testing.answer import Choice, choices_of, usage_of
+from relay_middleware.testing.anthropic_request import Request, request_of, signature_of
 from relay_middleware.testing.behaviour import Behaviour
 from relay_middleware.testing.calls import RecordedCall
-from relay_middleware.testing.members import JsonObject
 from relay_middleware.testing.reply import (
     BodyReply,
     Event,
@@ -31,10 +24,8 @@ from relay_middleware.testing.reply import (
     StreamReply,
     Wire,
 )
-from relay_middleware.testing.text import identifier, pieces
+from relay_middleware.testing.text import identifier, pieces, thinking_text
 from relay_middleware.testing.usage import Usage
-
-_MAX_CAP_TOKENS = 2**31 - 1
 
 _TYPE_BY_STATUS: Mapping[int, str] = {
     400: "invalid_request_error",
@@ -59,16 +50,16 @@ def messages_reply(call: RecordedCall, behaviour: Behaviour) -> Reply:
     """
     if "anthropic-version" not in call.headers:
         raise RefusedError("anthropic-version: header is required")
-    question = _question(members.body_of(call.body))
-    choices = choices_of(question, behaviour)
+    request = request_of(members.body_of(call.body))
+    choices = choices_of(request.question, behaviour)
     message = _Message(
         call=call,
-        question=question,
+        request=request,
         behaviour=behaviour,
         choice=choices[0],
-        usage=usage_of(question, behaviour, choices),
+        usage=usage_of(request.question, behaviour, choices),
     )
-    if question.is_stream:
+    if request.question.is_stream:
         return StreamReply(events=tuple(_events(message)))
     return BodyReply(status=200, body=orjson.dumps(_body(message)), headers={})
 
@@ -76,63 +67,75 @@ def messages_reply(call: RecordedCall, behaviour: Behaviour) -> Reply:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Message:
     call: RecordedCall
-    question: Question
+    request: Request
     behaviour: Behaviour
     choice: Choice
     usage: Usage | None
 
 
-def _question(body: JsonObject) -> Question:
-    model = members.string(body, "model")
-    cap_tokens = members.integer(body, "max_tokens", least=1, most=_MAX_CAP_TOKENS)
-    if cap_tokens is None:
-        raise RefusedError("max_tokens: Field required", param="max_tokens")
-    messages = members.messages(body)
-    system = [{"content": body["system"]}] if body.get("system") else []
-    tools = members.objects(body, "tools")
-    return Question(
-        model=model,
-        prompt="\n".join(text_of(message) for message in (*system, *messages)),
-        last_text=text_of(messages[-1]),
-        input_tokens=input_tokens_of([*system, *messages], (tools,)),
-        cap_tokens=cap_tokens,
-        choices=1,
-        is_stream=members.boolean(body, "stream"),
-        wants_usage=True,
-        tool_call=None if _has_tool_result(messages[-1]) else _tool_call(body, tools),
-        json_text=None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Block:
+    """
+    A block of content, and how it is streamed.
+
+    Attributes:
+        opened: As the stream begins it.
+        deltas: The rest of it.
+        whole: As a body has it.
+    """
+
+    opened: Mapping[str, object]
+    deltas: tuple[Mapping[str, object], ...]
+    whole: Mapping[str, object]
+
+
+def _blocks(message: _Message) -> Iterator[_Block]:
+    choice, size = message.choice, message.behaviour.chunk_tokens
+    if message.request.question.thinks:
+        yield _thinking(message, size)
+    if choice.text or not choice.calls:
+        yield _Block(
+            opened={"type": "text", "text": ""},
+            deltas=tuple(
+                {"type": "text_delta", "text": piece} for piece in pieces(choice.text, size)
+            ),
+            whole={"type": "text", "text": choice.text},
+        )
+    for index, call in enumerate(choice.calls):
+        # Arguments that the cap has cut are no JSON; the body has an object all the same.
+        is_cut = choice.is_cut and index == len(choice.calls) - 1
+        head = {
+            "type": "tool_use",
+            "id": identifier("toolu_sim_", message.call.body, str(index).encode()),
+            "name": call.name,
+        }
+        yield _Block(
+            opened=head | {"input": {}},
+            deltas=tuple(
+                {"type": "input_json_delta", "partial_json": piece}
+                for piece in pieces(call.arguments, size)
+            ),
+            whole=head | {"input": {} if is_cut else orjson.loads(call.arguments)},
+        )
+
+
+def _thinking(message: _Message, size: int) -> _Block:
+    thinking = thinking_text(message.request.question.prompt, message.choice.reasoning_tokens)
+    signature = signature_of(thinking)
+    deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces(thinking, size)]
+    return _Block(
+        opened={"type": "thinking", "thinking": "", "signature": ""},
+        deltas=(*deltas, {"type": "signature_delta", "signature": signature}),
+        whole={"type": "thinking", "thinking": thinking, "signature": signature},
     )
 
 
-def _has_tool_result(message: JsonObject) -> bool:
-    content = message.get("content")
-    return isinstance(content, list) and any(
-        isinstance(block, dict) and block.get("type") == "tool_result" for block in content
-    )
-
-
-def _tool_call(body: JsonObject, tools: object) -> ToolCall | None:
-    if not isinstance(tools, list):
-        return None
-    choice = body.get("tool_choice")
-    if isinstance(choice, dict) and choice.get("type") == "none":
-        return None
-    if isinstance(choice, dict) and choice.get("type") == "tool":
-        tools = [tool for tool in tools if tool.get("name") == choice.get("name")]
-        if not tools:
-            raise members.wrong_value("tool_choice", "the name of one of the tools")
-    if not tools:
-        return None
-    arguments = orjson.dumps(samples.sample(tools[0].get("input_schema"))).decode()
-    return ToolCall(name=str(tools[0].get("name")), arguments=arguments)
-
-
-def _head(message: _Message, content: list[object]) -> dict[str, object]:
+def _head(message: _Message, content: list[Mapping[str, object]]) -> dict[str, object]:
     return {
         "id": identifier("msg_sim_", message.call.body),
         "type": "message",
         "role": "assistant",
-        "model": message.question.model,
+        "model": message.request.question.model,
         "content": content,
         "stop_reason": None,
         "stop_sequence": None,
@@ -140,94 +143,82 @@ def _head(message: _Message, content: list[object]) -> dict[str, object]:
 
 
 def _body(message: _Message) -> dict[str, object]:
-    body = _head(message, [_block(message)])
-    body["stop_reason"] = _stop_reason(message.choice)
-    if message.usage is not None:
-        body["usage"] = _usage_members(message.usage, output_tokens=message.usage.output_tokens)
+    body = _head(message, [block.whole for block in _blocks(message)]) | _stop(message.choice)
+    if (usage := message.usage) is not None:
+        body["usage"] = _started_usage(message, usage) | _output(
+            message, usage, usage.output_tokens
+        )
     return body | {"x_simulator": message.call.mark()}
 
 
-def _block(message: _Message) -> dict[str, object]:
-    choice = message.choice
-    if choice.tool_name is None:
-        return {"type": "text", "text": choice.text}
-    # Arguments that the cap has cut are no JSON; the body has an object all the same.
-    arguments = {} if choice.is_cut else orjson.loads(choice.text)
-    return _tool_use(message, arguments)
-
-
-def _tool_use(message: _Message, arguments: object) -> dict[str, object]:
-    return {
-        "type": "tool_use",
-        "id": identifier("toolu_sim_", message.call.body),
-        "name": message.choice.tool_name,
-        "input": arguments,
-    }
-
-
-def _stop_reason(choice: Choice) -> str:
+def _stop(choice: Choice) -> dict[str, object]:
+    reason = "tool_use" if choice.calls else "end_turn"
     if choice.is_cut:
-        return "max_tokens"
-    return "end_turn" if choice.tool_name is None else "tool_use"
+        reason = "max_tokens"
+    elif choice.stop is not None and not choice.calls:
+        return {"stop_reason": "stop_sequence", "stop_sequence": choice.stop}
+    return {"stop_reason": reason, "stop_sequence": None}
 
 
-def _usage_members(usage: Usage, *, output_tokens: int) -> dict[str, object]:
-    """Anthropic's form: the input without what is read from the cache or written to it."""
+def _started_usage(message: _Message, usage: Usage) -> dict[str, object]:
+    """
+    What is known when a stream starts, and 1 token of output. The input is Anthropic's: without
+    what is read from the cache or written to it.
+    """
     cached, written = usage.cached_input_tokens, usage.written_input_tokens
+    written_1h = written if message.request.writes_for_an_hour else 0
     return {
         "input_tokens": max(0, usage.input_tokens - cached - written),
         "cache_creation_input_tokens": written,
         "cache_read_input_tokens": cached,
         "cache_creation": {
-            "ephemeral_5m_input_tokens": written,
-            "ephemeral_1h_input_tokens": 0,
+            "ephemeral_5m_input_tokens": written - written_1h,
+            "ephemeral_1h_input_tokens": written_1h,
         },
-        "output_tokens": output_tokens,
+        "output_tokens": min(1, usage.output_tokens),
         "service_tier": "standard",
     }
 
 
+def _output(message: _Message, usage: Usage, output_tokens: int) -> dict[str, object]:
+    """What of the usage is known when *output_tokens* have been written."""
+    known: dict[str, object] = {"output_tokens": output_tokens}
+    if message.request.question.thinks:
+        thinking_tokens = min(usage.reasoning_tokens, output_tokens)
+        known["output_tokens_details"] = {"thinking_tokens": thinking_tokens}
+    return known
+
+
 def _events(message: _Message) -> Iterator[Event]:
-    choice = message.choice
     yield _event(message, "message_start", message=_started(message))
-    yield _event(message, "content_block_start", index=0, content_block=_empty_block(message))
-    yield _event(message, "ping")
-    for piece in pieces(choice.text, message.behaviour.chunk_tokens):
-        delta = (
-            {"type": "text_delta", "text": piece}
-            if choice.tool_name is None
-            else {"type": "input_json_delta", "partial_json": piece}
-        )
-        yield _event(message, "content_block_delta", has_content=True, index=0, delta=delta)
-    yield _event(message, "content_block_stop", index=0)
+    for index, block in enumerate(_blocks(message)):
+        yield _event(message, "content_block_start", index=index, content_block=block.opened)
+        if index == 0:
+            yield _event(message, "ping")
+        for delta in block.deltas:
+            yield _event(message, "content_block_delta", has_content=True, index=index, delta=delta)
+        yield _event(message, "content_block_stop", index=index)
     yield from _message_deltas(message)
     yield _event(message, "message_stop")
 
 
 def _started(message: _Message) -> dict[str, object]:
-    """The input is known when the stream starts; of the output Anthropic then names 1 token."""
     started = _head(message, [])
     if message.usage is not None:
-        first_output_tokens = min(1, message.usage.output_tokens)
-        started["usage"] = _usage_members(message.usage, output_tokens=first_output_tokens)
+        started["usage"] = _started_usage(message, message.usage)
     return started
 
 
-def _empty_block(message: _Message) -> dict[str, object]:
-    if message.choice.tool_name is None:
-        return {"type": "text", "text": ""}
-    return _tool_use(message, {})
-
-
 def _message_deltas(message: _Message) -> Iterator[Event]:
-    delta = {"stop_reason": _stop_reason(message.choice), "stop_sequence": None}
-    if message.usage is None:
+    delta = _stop(message.choice)
+    usage = message.usage
+    if usage is None:
         yield _event(message, "message_delta", delta=delta)
         return
-    final = message.usage.output_tokens
+    final = usage.output_tokens
     for output_tokens in (final // 2, final) if message.behaviour.usage == "twice" else (final,):
-        usage = {"output_tokens": output_tokens}
-        yield _event(message, "message_delta", delta=delta, usage=usage)
+        known = _output(message, usage, output_tokens)
+        yield _event(message, "message_delta", delta=delta, usage=known)
 
 
 def _event(source: _Message, name: str, /, *, has_content: bool = False, **more: object) -> Event:

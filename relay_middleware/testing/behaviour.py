@@ -23,7 +23,7 @@ Stall = Literal["before_headers", "after_headers", "after_content"]
 UsageMode = Literal["normal", "none", "twice", "with_choices", "zero"]
 
 _ERROR_STATUSES = range(400, 600)
-_POSITIVE = frozenset({"chunk_tokens"})
+_POSITIVE = frozenset({"chunk_tokens", "tool_calls"})
 
 
 class BehaviourError(ValueError):
@@ -58,14 +58,19 @@ class Behaviour:
             `twice`: a stream reports halves first and the right numbers last. `with_choices`: an
             OpenAI stream has them on its last chunk with choices, and no chunk of their own.
             `zero`: all numbers are 0. Where a mode does not apply it is `normal`.
-        input_tokens: Report this instead of what was counted; so do the next three.
-        cached_input_tokens: For Anthropic the tokens read from the cache; none are then written.
+        input_tokens: Report this instead of what was counted; so do the next four.
+        cached_input_tokens: For Anthropic the tokens read from the cache; none are then written,
+            unless it is said how many.
+        written_input_tokens: Written to the cache; Anthropic only.
         output_tokens: `"cap"` is the request's output cap, times the number of choices.
-        reasoning_tokens: OpenAI only.
+        reasoning_tokens: For Anthropic only where the request asks for thinking.
         first_chunk_delay_s: Silence between the headers and the first event.
         chunk_delay_s: Silence before every later event.
         latency_s: Silence before an answer that is not streamed, errors included.
         text: The visible answer, instead of one made from the prompt. Wins over tools.
+        tool_calls: How many of the request's tools are called, in their order, at least 1; where
+            the request forbids several, one is.
+        preamble: Said before tools are called.
         chunk_tokens: How many tokens of text one event carries, at least 1.
         comment_first: Begin streams with the comment `: keep-alive`.
         crlf: End lines of streams with CR LF.
@@ -85,12 +90,15 @@ class Behaviour:
     usage: UsageMode = "normal"
     input_tokens: int | None = None
     cached_input_tokens: int | None = None
+    written_input_tokens: int | None = None
     output_tokens: int | Literal["cap"] | None = None
     reasoning_tokens: int | None = None
     first_chunk_delay_s: float = 0.0
     chunk_delay_s: float = 0.0
     latency_s: float = 0.0
     text: str | None = None
+    tool_calls: int = 1
+    preamble: str = ""
     chunk_tokens: int = 4
     comment_first: bool = False
     crlf: bool = False

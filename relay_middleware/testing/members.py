@@ -114,6 +114,22 @@ def objects(body: JsonObject, name: str, *, required: bool = False) -> Sequence[
     return value
 
 
+def strings(body: JsonObject, name: str) -> tuple[str, ...]:
+    """
+    Return the member *name*, a string or an array of strings; empty if it is missing or null.
+
+    Raises:
+        RefusedError: It is something else.
+    """
+    value = body.get(name)
+    if value is None:
+        return ()
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list) or not all(isinstance(item, str) for item in given):
+        raise _wrong_type(name, "a string or an array of strings", value)
+    return tuple(given)
+
+
 def messages(body: JsonObject) -> Sequence[JsonObject]:
     """
     Return the messages of a request, each with a role.

@@ -8,7 +8,7 @@ Source: OpenAI API reference, "Create chat completion", "Streaming" and "Error c
 2026-11-23.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -137,8 +137,10 @@ def _question(body: JsonObject) -> Question:
         choices=members.integer(body, "n", least=1, most=MAX_CHOICES) or 1,
         is_stream=is_stream,
         wants_usage=_wants_usage(body, is_stream=is_stream),
-        tool_call=None if messages[-1]["role"] == "tool" else _tool_call(body, tools),
+        tool_calls=() if messages[-1]["role"] == "tool" else _tool_calls(body, tools),
         json_text=_json_text(answer_format),
+        stops=members.strings(body, "stop"),
+        thinks=True,
     )
 
 
@@ -173,20 +175,25 @@ def _service_tier(body: JsonObject) -> str:
     return asked if isinstance(asked, str) and asked in _SERVED_TIERS else "default"
 
 
-def _tool_call(body: JsonObject, tools: object) -> ToolCall | None:
+def _tool_calls(body: JsonObject, tools: Sequence[JsonObject]) -> tuple[ToolCall, ...]:
     choice = body.get("tool_choice")
-    if choice == "none" or not isinstance(tools, list):
-        return None
-    functions = [tool["function"] for tool in tools if isinstance(tool.get("function"), dict)]
+    if choice == "none":
+        return ()
+    functions = [function for tool in tools if isinstance(function := tool.get("function"), dict)]
     if isinstance(choice, dict) and isinstance(choice.get("function"), dict):
         named = choice["function"].get("name")
         functions = [function for function in functions if function.get("name") == named]
         if not functions:
             raise members.wrong_value("tool_choice", "the name of one of the tools")
-    if not functions:
-        return None
-    arguments = orjson.dumps(samples.sample(functions[0].get("parameters"))).decode()
-    return ToolCall(name=str(functions[0].get("name")), arguments=arguments)
+    if body.get("parallel_tool_calls") is False:
+        functions = functions[:1]
+    return tuple(
+        ToolCall(
+            name=str(function.get("name")),
+            arguments=orjson.dumps(samples.sample(function.get("parameters"))).decode(),
+        )
+        for function in functions
+    )
 
 
 def _json_text(answer_format: object) -> str | None:
@@ -218,26 +225,31 @@ def _body(completion: _Completion) -> bytes:
 
 
 def _message(completion: _Completion, choice: Choice) -> dict[str, object]:
-    if choice.tool_name is None:
-        return {"role": "assistant", "content": choice.text, "refusal": None}
-    call = _opened_tool_call(completion, choice, arguments=choice.text)
-    return {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]}
+    message: dict[str, object] = {"role": "assistant", "content": choice.text, "refusal": None}
+    if choice.calls:
+        message["content"] = choice.text or None
+        message["tool_calls"] = [
+            _opened_call(completion, choice, index, arguments=call.arguments)
+            for index, call in enumerate(choice.calls)
+        ]
+    return message
 
 
-def _opened_tool_call(
-    completion: _Completion, choice: Choice, *, arguments: str
+def _opened_call(
+    completion: _Completion, choice: Choice, index: int, *, arguments: str
 ) -> dict[str, object]:
+    place = f"{choice.index}.{index}".encode()
     return {
-        "id": identifier("call_sim_", completion.call.body, str(choice.index).encode()),
+        "id": identifier("call_sim_", completion.call.body, place),
         "type": "function",
-        "function": {"name": choice.tool_name, "arguments": arguments},
+        "function": {"name": choice.calls[index].name, "arguments": arguments},
     }
 
 
 def _finish_reason(choice: Choice) -> str:
     if choice.is_cut:
         return "length"
-    return "stop" if choice.tool_name is None else "tool_calls"
+    return "tool_calls" if choice.calls else "stop"
 
 
 def usage_members(usage: Usage) -> dict[str, object]:
@@ -280,19 +292,24 @@ def _events(completion: _Completion) -> Iterator[Event]:
 
 def _first_delta(completion: _Completion, choice: Choice) -> dict[str, object]:
     delta: dict[str, object] = {"role": "assistant", "content": "", "refusal": None}
-    if choice.tool_name is not None:
-        delta["content"] = None
-        opened = _opened_tool_call(completion, choice, arguments="")
-        delta["tool_calls"] = [{"index": 0, **opened}]
+    if choice.calls and not choice.text:
+        delta |= {"content": None, **_opening_delta(completion, choice, 0)}
     return delta
+
+
+def _opening_delta(completion: _Completion, choice: Choice, index: int) -> dict[str, object]:
+    opened = _opened_call(completion, choice, index, arguments="")
+    return {"tool_calls": [{"index": index, **opened}]}
 
 
 def _content_deltas(completion: _Completion, choice: Choice) -> Iterator[dict[str, object]]:
     for piece in pieces(choice.text, completion.behaviour.chunk_tokens):
-        if choice.tool_name is None:
-            yield {"content": piece}
-        else:
-            yield {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
+        yield {"content": piece}
+    for index, call in enumerate(choice.calls):
+        if index or choice.text:
+            yield _opening_delta(completion, choice, index)
+        for piece in pieces(call.arguments, completion.behaviour.chunk_tokens):
+            yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
 
 
 def _chunk(

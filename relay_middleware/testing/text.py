@@ -75,6 +75,13 @@ def simulated_text(prompt: str, last_text: str, choice: int) -> str:
     return f"Simulated answer to: {begin}. {' '.join(chosen).capitalize()}."
 
 
+def thinking_text(prompt: str, tokens: int) -> str:
+    """Return what is thought of a *prompt*: a text of exactly so many *tokens*, in ASCII."""
+    length = TOKEN_BYTES * tokens
+    words = (_WORDS[byte % len(_WORDS)] for byte in shake_256(prompt.encode()).digest(length))
+    return f"Simulated thinking: {' '.join(words)}"[:length]
+
+
 def identifier(prefix: str, *parts: bytes) -> str:
     """Return an identifier that follows from *parts* alone, such as `chatcmpl-sim-4f…`."""
     return f"{prefix}{sha256(b'|'.join(parts)).hexdigest()[:24]}"

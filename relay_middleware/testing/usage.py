@@ -7,11 +7,12 @@ The rule, in full. A token is 4 bytes of UTF-8 (`text.tokens_of`).
   the tokens of what else it carries, as JSON (tool calls, results); 3 once for the answer; the
   tokens of tools and answer format as JSON. A system prompt beside the messages is a message.
 - Cached input is half of the input, rounded down. Input is at least 6, so never 0.
-- Anthropic's wire also writes to its cache: a quarter of the input, rounded down.
-- Output: for each choice the tokens of the visible text, or of a called tool's name and arguments,
-  plus its reasoning: 1, and a quarter of the whole text's tokens, rounded down. Both together
-  never exceed the request's cap: reasoning takes at most half of it, rounded down, and the text is
-  cut to the rest. So reasoning is 0 only under a cap of 1.
+- Anthropic's wire also writes to its cache: a quarter of the input, rounded down; for an hour where
+  the request says so anywhere, else for five minutes.
+- Output: for each choice the tokens of the visible text, and of every called tool's name and
+  arguments, plus its reasoning: 1, and a quarter of all those, rounded down. Both together never
+  exceed the request's cap: reasoning takes at most half of it, rounded down, and the rest is cut.
+  So reasoning is 0 only under a cap of 1; on Anthropic's wire also where none is asked for.
 
 OpenAI's wire reports input with the cached tokens included, Anthropic's without those read and
 written; both report output with the reasoning included.
@@ -105,8 +106,9 @@ def reported(
     return Usage(
         input_tokens=whole,
         cached_input_tokens=_or(behaviour.cached_input_tokens, whole // _CACHED_DIVISOR),
-        written_input_tokens=(
-            whole // _WRITTEN_DIVISOR if behaviour.cached_input_tokens is None else 0
+        written_input_tokens=_or(
+            behaviour.written_input_tokens,
+            whole // _WRITTEN_DIVISOR if behaviour.cached_input_tokens is None else 0,
         ),
         output_tokens=output,
         reasoning_tokens=_or(behaviour.reasoning_tokens, min(reasoning_tokens, output)),

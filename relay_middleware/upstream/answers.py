@@ -20,13 +20,19 @@ def to_chat(answer: Json, model: str) -> Json:
         model: Its name at the provider; some translations lose it.
     """
     for choice in _objects(answer.get("choices")):
+        choice.pop("provider_specific_fields", None)
         choice.setdefault("logprobs", None)
         for message in _objects([choice.get("message")]):
             message.pop("provider_specific_fields", None)
+            _forget_empty(message)
             message.setdefault("content", None)
             message.setdefault("refusal", None)
+            for call in _objects(message.get("tool_calls")):
+                # A chunk's; LiteLLM leaves the place among the provider's blocks.
+                call.pop("index", None)
     _forget_cost(answer)
-    return {**answer, "model": answer.get("model") or model}
+    _forget_empty(answer)
+    return {"choices": [], **answer, "model": answer.get("model") or model}
 
 
 def to_chunk(chunk: Json, model: str) -> Json:
@@ -39,7 +45,9 @@ def to_chunk(chunk: Json, model: str) -> Json:
     if "usage" in chunk and not any(_says_something(choice) for choice in choices):
         choices = []
     _forget_cost(chunk)
+    _forget_empty(chunk)
     for choice in choices:
+        choice.pop("provider_specific_fields", None)
         choice.setdefault("finish_reason", None)
         for delta in _objects([choice.get("delta")]):
             delta.pop("provider_specific_fields", None)
@@ -67,6 +75,12 @@ def _forget_cost(answer: Json) -> None:
     """Take LiteLLM's own price out: a float, and not what was charged."""
     for usage in _objects([answer.get("usage")]):
         usage.pop("cost", None)
+
+
+def _forget_empty(members: Json) -> None:
+    """Take lists out that are empty: what LiteLLM's model of an answer has and this one has not."""
+    for name in [name for name, value in members.items() if value == []]:
+        del members[name]
 
 
 def _says_something(choice: Mapping[str, object]) -> bool:

@@ -97,13 +97,20 @@ def plan_deployments(
 
 
 def _require_served(deployment: Deployment, is_known: Callable[[str], bool]) -> None:
-    if deployment.is_translated and not is_known(deployment.provider):
+    if deployment.is_translated:
+        if is_known(deployment.provider):
+            return
         raise ConfigurationError(
             f"{deployment.model}: there is no provider {deployment.provider!r}; write it as"
             " LiteLLM does (anthropic/..., gemini/..., bedrock/...), or as openai/... with an"
             " api_base for a server that speaks OpenAI's wire"
         )
-    if deployment.credentials and not deployment.is_translated:
+    if deployment.api_base is None and dialect_of(deployment).base_url is None:
+        raise ConfigurationError(
+            f"{deployment.model}: {deployment.provider} is a server of your own; say where it"
+            " listens with api_base (http://127.0.0.1:8000/v1)"
+        )
+    if deployment.credentials:
         raise ConfigurationError(
             f"{deployment.model}: {deployment.provider} takes api_key and api_base alone; remove"
             f" {', '.join(sorted(deployment.credentials))}"

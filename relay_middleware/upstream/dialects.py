@@ -2,7 +2,17 @@
 Dialects: how the providers that speak OpenAI's wire differ from each other.
 
 Rules for editors. A provider stands here when its wire takes a client's body as it came; each row
-names what it was read from. All others need a translation.
+names what it was read from. All others need a translation, also some that call their wire OpenAI's:
+
+- `mistral` answers 422 to members that it does not know, `max_completion_tokens` among them
+  (mistralai/platform-docs-public issue 7, editor-code-assistant/eca issue 231, read 2026-11-24).
+- `deepseek` wants its reasoning handed back, and texts instead of lists of parts; `fireworks_ai`
+  knows models by longer names than LiteLLM does, `sambanova` takes texts only (LiteLLM 1.106.2,
+  `llms/deepseek/chat/`, `llms/fireworks_ai/chat/`, `llms/sambanova/chat.py`).
+- `openrouter` lets a body name other models, and bills the price of the one that answers
+  (OpenRouter, "Model fallbacks", read 2026-11-24): the endpoint's list keeps those out.
+- `together_ai` does not say that it takes `stream_options` (togethercomputer/together-py,
+  `types/chat/completion_create_params.py`, read 2026-11-24).
 """
 
 from collections.abc import Mapping
@@ -20,7 +30,8 @@ class Dialect:
     One provider's wire. The key goes into `Authorization: Bearer` with all of them.
 
     Attributes:
-        base_url: Where the provider listens, unless the deployment says otherwise.
+        base_url: Where the provider listens, unless the deployment says otherwise; None where only
+            the deployment can.
         output_cap_field: Member that caps the output, written where the client named none.
         reasoning_in_output: Whether `completion_tokens` includes the reasoning.
         is_reasoning_capped: Whether the output cap bounds the reasoning too. Where not, only the
@@ -61,6 +72,17 @@ DIALECT_BY_PROVIDER: Mapping[str, Dialect] = {
         output_cap_field="max_tokens",
         is_reasoning_capped=None,
     ),
+    # Source: Cerebras' own Python client (`POST https://api.cerebras.ai/v1/chat/completions`,
+    # bearer token, `types/chat/completion_create_params.py`: `max_completion_tokens` bounds visible
+    # and reasoning tokens, `max_tokens` is deprecated, `stream_options.include_usage`), read
+    # 2026-11-24. Recorded answers of theirs count the reasoning within `completion_tokens`.
+    "cerebras": Dialect(
+        base_url="https://api.cerebras.ai/v1", output_cap_field="max_completion_tokens"
+    ),
+    # Source: vLLM, "OpenAI-compatible server" (`--api-key` as bearer token) and
+    # `vllm/entrypoints/openai/protocol.py` (both caps bound all that is generated,
+    # `stream_options.include_usage`, unknown members are ignored), read 2026-11-24.
+    "hosted_vllm": _OPENAI_COMPATIBLE,
 }
 
 

@@ -7,7 +7,7 @@ and the client is told its name.
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relay_middleware.core.deployments import Deployment
 from relay_middleware.ports import UpstreamCall
@@ -42,6 +42,18 @@ class Arguments:
     keywords: Mapping[str, object]
     dropped: tuple[str, ...]
 
+    def without(self, *names: str) -> "Arguments":
+        """Return the same without the keywords *names*, which are told as dropped."""
+        lost = self.keywords.keys() & set(names)
+        kept = {name: value for name, value in self.keywords.items() if name not in lost}
+        dropped = tuple(sorted({*self.dropped, *lost}))
+        return replace(self, keywords=kept, dropped=dropped)
+
+    def having(self, name: str, value: object, *, instead_of: Collection[str]) -> "Arguments":
+        """Return the same with the keyword *name* in place of others."""
+        kept = {key: given for key, given in self.keywords.items() if key not in instead_of}
+        return replace(self, keywords={**kept, name: value})
+
 
 def to_arguments(
     call: UpstreamCall, deployment: Deployment, *, supported: Collection[str]
@@ -66,6 +78,12 @@ def to_arguments(
     given = {name for name, value in call.body.items() if value not in (None, _DEFAULTS.get(name))}
     dropped = sorted(name for name in given - accepted - _HANDLED if _NAME.fullmatch(name))
     return Arguments(keywords=keywords, dropped=tuple(dropped[:_MAX_NAMES]))
+
+
+def cap_of(keywords: Mapping[str, object]) -> int | None:
+    """Return the output cap that *keywords* have, or None."""
+    caps = [value for name in _CAPS if isinstance(value := keywords.get(name), int)]
+    return min(caps, default=None)
 
 
 def cap_name_of(supported: Collection[str]) -> str | None:

@@ -21,8 +21,10 @@ from relay_middleware.ports import Clock, RefusedAnswer, StreamAnswer, UpstreamC
 from relay_middleware.upstream.answers import Json, to_chat, to_chunk, to_embeddings
 from relay_middleware.upstream.failures import TIMED_OUT, DeploymentFailedError
 from relay_middleware.upstream.library import litellm
+from relay_middleware.upstream.lines import LINE_READERS, ask_for_plain_text, keep_lines
 from relay_middleware.upstream.parameters import Arguments, cap_name_of, to_arguments
 from relay_middleware.upstream.streaming import COMMIT_AFTER_S, open_stream
+from relay_middleware.upstream.thinking import WISHES, fit_thinking
 from relay_middleware.upstream.trouble import Dispatch, failure_of, refusal_of
 
 Answer = WholeAnswer | StreamAnswer | RefusedAnswer
@@ -32,6 +34,9 @@ _REQUEST_TYPE_BY_PATH: Mapping[str, str] = {
     embeddings.PATH: "embeddings",
 }
 """The endpoints that are translated, by LiteLLM's word for what they support."""
+
+_JSON_MODE = {"type": "json_object"}
+"""OpenAI's wish for JSON of any form."""
 
 
 class _Model(Protocol):
@@ -50,6 +55,12 @@ class _Stream(Protocol):
     async def aclose(self) -> None: ...
 
 
+class _Client(Protocol):
+    """`litellm.AsyncHTTPHandler`: a pool of connections."""
+
+    async def close(self) -> None: ...
+
+
 class Translation:
     """
     Sends calls to deployments of translated providers. Making one imports LiteLLM: seconds.
@@ -60,7 +71,9 @@ class Translation:
         self._clock = clock
         self._commit_after_s = commit_after_s
         self._supported: dict[tuple[str, str], frozenset[str]] = {}
+        self._json_modes: dict[str, bool] = {}
         self._has_called = False
+        self._client: _Client | None = None
 
     def is_known(self, provider: str) -> bool:
         """Say whether LiteLLM has a provider of that name."""
@@ -84,14 +97,13 @@ class Translation:
         Raises:
             DeploymentFailedError: There is no answer, and another deployment may give one.
         """
-        supported = self._supported_by(call.endpoint.path, deployment)
-        arguments = to_arguments(call, deployment, supported=supported)
         limits = deployment.timeouts
         rest_s = limits.first_event_s if call.is_stream else limits.non_stream_s
         dispatch = Dispatch(
             deployment=deployment, now=self._clock.now, wants_complaint=wants_complaint
         )
         try:
+            arguments = self._arguments(call, deployment)
             async with asyncio.timeout(limits.connect_s + rest_s) as limit:
                 answer = await self._call(call, deployment, arguments, dispatch)
                 if not call.is_stream:
@@ -114,6 +126,9 @@ class Translation:
         """Close all connections."""
         if self._has_called:
             await self._litellm.close_litellm_async_clients()
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
 
     async def _call(
         self, call: UpstreamCall, deployment: Deployment, arguments: Arguments, dispatch: Dispatch
@@ -141,8 +156,18 @@ class Translation:
                 "drop_params": True,
                 "logger_fn": dispatch.note,
                 "_skip_mcp_handler": True,
+                **self._client_for(call, deployment),
             }
         )
+
+    def _client_for(self, call: UpstreamCall, deployment: Deployment) -> Mapping[str, object]:
+        """The client that LiteLLM reads lines through, where it takes one."""
+        if not call.is_stream or deployment.provider not in LINE_READERS:
+            return {}
+        if self._client is None:
+            hooks = {"request": [ask_for_plain_text], "response": [keep_lines]}
+            self._client = self._litellm.AsyncHTTPHandler(event_hooks=hooks)
+        return {"client": self._client}
 
     async def _opened(
         self,
@@ -164,6 +189,38 @@ class Translation:
             # Whatever it was, cancellation too: nobody reads on.
             await source.aclose()
             raise
+
+    def _arguments(self, call: UpstreamCall, deployment: Deployment) -> Arguments:
+        supported = self._supported_by(call.endpoint.path, deployment)
+        arguments = to_arguments(call, deployment, supported=supported)
+        keywords = arguments.keywords
+        if keywords.get("response_format") == _JSON_MODE and not self._has_json_mode(deployment):
+            # LiteLLM would leave it out and say nothing.
+            arguments = arguments.without("response_format")
+        if any(keywords.get(name) is not None for name in WISHES):
+            mapped = self._mapped(deployment, {name: keywords.get(name) for name in WISHES})
+            arguments = fit_thinking(arguments, mapped.get("thinking"))
+        return arguments
+
+    def _has_json_mode(self, deployment: Deployment) -> bool:
+        """Whether the provider can be asked for JSON without a schema; asked for once."""
+        key = str(deployment.deployment_id)
+        if key not in self._json_modes:
+            mapped = self._mapped(deployment, {"response_format": _JSON_MODE})
+            # LiteLLM's own note, of which no provider hears.
+            told = mapped.keys() - self._mapped(deployment, {}).keys() - {"json_mode"}
+            self._json_modes[key] = bool(told)
+        return self._json_modes[key]
+
+    def _mapped(self, deployment: Deployment, members: Mapping[str, object]) -> Json:
+        """What LiteLLM makes of OpenAI's *members* for the provider; raises what it refuses."""
+        mapped: Json = self._litellm.get_optional_params(
+            model=deployment.deployment_model,
+            custom_llm_provider=deployment.provider,
+            drop_params=True,
+            **members,
+        )
+        return mapped
 
     def _supported_by(self, path: str, deployment: Deployment) -> frozenset[str]:
         """Names of the parameters that the provider's model takes; asked for once."""

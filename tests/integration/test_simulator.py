@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from relay_middleware.testing import tokens_of
+from relay_middleware.testing import Behaviour, Simulator, tokens_of
 
 MESSAGES = [{"role": "user", "content": "Hello you"}]
 CHAT = {"model": "m", "messages": MESSAGES}
@@ -235,6 +235,73 @@ def test_which_tool_is_called(
     assert [call["function"]["name"] for call in calls] == [called] * (called is not None)
 
 
+def test_several_tools_are_called_after_a_word(
+    simulator: Simulator, url: str, sdk: openai.OpenAI
+) -> None:
+    """
+    Told so, an answer says something first and then calls two tools; streamed it comes to the same.
+    """
+    simulator.set("busy", Behaviour(tool_calls=2, preamble="Let me look."))
+    busy = sdk.with_options(base_url=f"{url}/busy/v1").chat.completions
+    tools = [WEATHER, CLOCK]
+
+    answer = busy.create(model="m", messages=MESSAGES, tools=tools)
+    with busy.stream(model="m", messages=MESSAGES, tools=tools) as stream:
+        streamed = stream.get_final_completion()
+
+    # "Let me look." is 3 tokens; "weather" 2 and its arguments 5; "clock" 2 and "{}" 1; reasoning.
+    assert answer.usage.completion_tokens == 13 + 1 + 13 // 4
+    for message in (answer.choices[0].message, streamed.choices[0].message):
+        assert message.content == "Let me look."
+        assert len({call.id for call in message.tool_calls}) == 2
+        functions = [call.function for call in message.tool_calls]
+        assert [(function.name, function.arguments) for function in functions] == [
+            *(("weather", '{"city":"simulated"}'), ("clock", "{}")),
+        ]
+
+
+def test_a_cap_cuts_several_calls(simulator: Simulator, client: httpx.Client) -> None:
+    """
+    Under a cap of 12 reasoning takes 3, and 9 are left: 7 for one call and 2 for half of the next.
+    """
+    simulator.set("capped", Behaviour(tool_calls=2))
+    body = CHAT | {"tools": [WEATHER, CLOCK], "max_tokens": 12}
+
+    answer = client.post("/capped/v1/chat/completions", json=body).json()
+
+    calls = answer["choices"][0]["message"]["tool_calls"]
+    assert [call["function"]["arguments"] for call in calls] == ['{"city":"simulated"}', ""]
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["usage"]["completion_tokens"] == 12
+
+
+def test_one_call_at_a_time(simulator: Simulator, client: httpx.Client) -> None:
+    """
+    A request that forbids several calls at once gets one.
+    """
+    simulator.set("eager", Behaviour(tool_calls=2))
+    body = CHAT | {"tools": [WEATHER, CLOCK], "parallel_tool_calls": False}
+
+    answer = client.post("/eager/v1/chat/completions", json=body).json()
+
+    assert len(answer["choices"][0]["message"]["tool_calls"]) == 1
+
+
+@pytest.mark.parametrize("stop", ["STOP", ["END", "STOP"]], ids=["one", "several"])
+def test_a_stop_sequence_ends_an_answer(
+    simulator: Simulator, client: httpx.Client, stop: object
+) -> None:
+    """
+    The text ends before the first of the sequences that comes.
+    """
+    simulator.set("wordy", Behaviour(text="One, two STOP three END"))
+
+    answer = client.post("/wordy/v1/chat/completions", json=CHAT | {"stop": stop}).json()
+
+    choice = answer["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("One, two ", "stop")
+
+
 @pytest.mark.parametrize(
     ("answer_format", "expected"),
     [
@@ -332,6 +399,7 @@ def test_a_wrong_request_is_refused(
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"stream": True, "stream_options": 1}, "stream_options"),
         ({"messages": [{"content": "x"}]}, "messages[0].role"),
+        ({"stop": [1]}, "stop"),
         ({"tools": [CLOCK], "tool_choice": {"function": {"name": "x"}}}, "tool_choice"),
     ],
 )

@@ -11,14 +11,17 @@ import pytest
 from relay_middleware.testing import Behaviour, Simulator, tokens_of
 
 BODY = {"model": "c", "max_tokens": 500, "messages": [{"role": "user", "content": "Hello you"}]}
-WEATHER = {
-    "name": "weather",
-    "input_schema": {
-        "type": "object",
-        "required": ["city"],
-        "properties": {"city": {"type": "string"}},
-    },
+CITY = {
+    "type": "object",
+    "required": ["city"],
+    "properties": {"city": {"type": "string"}},
 }
+WEATHER = {"name": "weather", "input_schema": CITY}
+CLOCK = {"name": "clock", "input_schema": {"type": "object"}}
+THINKING = {"max_tokens": 2000, "thinking": {"type": "enabled", "budget_tokens": 1024}}
+
+USES = [{"type": "tool_use", "id": "t1", "name": "weather", "input": {}}]
+RESULTS = [{"type": "tool_result", "tool_use_id": "t1", "content": "sunny"}]
 
 
 @pytest.fixture(name="client")
@@ -29,6 +32,15 @@ def _client(url: str) -> Iterator[httpx.Client]:
     headers = {"x-api-key": "sk-test-1234", "anthropic-version": "2023-06-01"}
     with httpx.Client(base_url=url, headers=headers) as client:
         yield client
+
+
+def conversation(uses: list[object], results: list[object]) -> list[dict[str, object]]:
+    """A question, the tools that were used for it, and what they gave."""
+    return [
+        {"role": "user", "content": "Hello you"},
+        {"role": "assistant", "content": uses},
+        {"role": "user", "content": results},
+    ]
 
 
 def events_of(body: str) -> list[tuple[str, dict[str, object]]]:
@@ -51,7 +63,7 @@ def test_a_message_is_counted_by_the_stated_rule(client: httpx.Client) -> None:
     assert answer["usage"]["cache_read_input_tokens"] == 14 // 2
     assert answer["usage"]["cache_creation_input_tokens"] == 14 // 4
     assert answer["usage"]["input_tokens"] == 14 - 7 - 3
-    assert answer["usage"]["output_tokens"] == text_tokens + 1 + text_tokens // 4
+    assert answer["usage"]["output_tokens"] == text_tokens
     assert answer["stop_reason"] == "end_turn"
     assert answer["x_simulator"] == {"profile": "brief", "call": 1}
 
@@ -92,7 +104,7 @@ def test_output_keeps_to_its_cap(client: httpx.Client) -> None:
 
     assert answer["stop_reason"] == "max_tokens"
     assert answer["usage"]["output_tokens"] == 5
-    assert tokens_of(answer["content"][0]["text"]) == 3
+    assert tokens_of(answer["content"][0]["text"]) == 5
 
 
 def test_a_tool_is_used(client: httpx.Client) -> None:
@@ -117,7 +129,7 @@ def test_a_tool_is_used(client: httpx.Client) -> None:
     "more",
     [
         {"tool_choice": {"type": "none"}},
-        {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": "x"}]}]},
+        {"messages": conversation(USES, RESULTS)},
     ],
     ids=["forbidden", "after its result"],
 )
@@ -127,7 +139,200 @@ def test_no_tool_is_used(client: httpx.Client, more: dict[str, object]) -> None:
     """
     answer = client.post("/v1/messages", json=BODY | {"tools": [WEATHER]} | more).json()
 
-    assert answer["content"][0]["type"] == "text"
+    assert [block["type"] for block in answer["content"]] == ["text"]
+
+
+def test_several_tools_are_used_after_a_word(simulator: Simulator, client: httpx.Client) -> None:
+    """
+    Told so, a message says something first and then uses two tools, each in a block of its own.
+    """
+    simulator.set("busy", Behaviour(tool_calls=2, preamble="Let me look."))
+    body = BODY | {"tools": [WEATHER, CLOCK]}
+
+    answer = client.post("/busy/v1/messages", json=body).json()
+    events = events_of(client.post("/busy/v1/messages", json=body | {"stream": True}).text)
+
+    assert [block.get("name", block["type"]) for block in answer["content"]] == [
+        *("text", "weather", "clock"),
+    ]
+    assert len({block["id"] for block in answer["content"][1:]}) == 2
+    # "Let me look." is 3 tokens; "weather" 2 and its arguments 5; "clock" 2 and "{}" 1.
+    assert answer["usage"]["output_tokens"] == 3 + 2 + 5 + 2 + 1
+    assert answer["stop_reason"] == "tool_use"
+    opened = [data for name, data in events if name == "content_block_start"]
+    assert [(data["index"], data["content_block"]["type"]) for data in opened] == [
+        *((0, "text"), (1, "tool_use"), (2, "tool_use")),
+    ]
+
+
+def test_one_tool_at_a_time(simulator: Simulator, client: httpx.Client) -> None:
+    """
+    A request that forbids several uses at once gets one.
+    """
+    simulator.set("eager", Behaviour(tool_calls=2))
+    choice = {"type": "auto", "disable_parallel_tool_use": True}
+
+    answer = client.post(
+        "/eager/v1/messages", json=BODY | {"tools": [WEATHER, CLOCK], "tool_choice": choice}
+    ).json()
+
+    assert [block["name"] for block in answer["content"]] == ["weather"]
+
+
+@pytest.mark.parametrize(
+    ("uses", "results", "message"),
+    [
+        (USES, [{"type": "text", "text": "x"}], "without `tool_result` blocks immediately"),
+        ([{"type": "text", "text": "x"}], RESULTS, "unexpected `tool_use_id`"),
+    ],
+    ids=["no result", "no use"],
+)
+def test_uses_and_results_belong_together(
+    client: httpx.Client, uses: list[object], results: list[object], message: str
+) -> None:
+    """
+    A use of a tool without its result, and a result without its use, are refused.
+    """
+    answer = client.post("/v1/messages", json=BODY | {"messages": conversation(uses, results)})
+
+    assert (answer.status_code, message in answer.json()["error"]["message"]) == (400, True)
+
+
+def test_thinking_comes_first_and_is_signed(client: httpx.Client) -> None:
+    """
+    Asked to think, a message has a block of thoughts before its text; its tokens are output.
+    """
+    body = BODY | THINKING
+    whole = client.post("/v1/messages", json=body).json()
+
+    events = events_of(client.post("/v1/messages", json=body | {"stream": True}).text)
+
+    thinking, text = whole["content"]
+    text_tokens = tokens_of(text["text"])
+    assert tokens_of(thinking["thinking"]) == 1 + text_tokens // 4
+    assert whole["usage"]["output_tokens"] == text_tokens + 1 + text_tokens // 4
+    assert whole["usage"]["output_tokens_details"] == {"thinking_tokens": 1 + text_tokens // 4}
+    deltas = [data["delta"] for name, data in events if name == "content_block_delta"]
+    thoughts = "".join(delta.get("thinking", "") for delta in deltas)
+    signatures = [delta["signature"] for delta in deltas if delta["type"] == "signature_delta"]
+    assert {"thinking": thoughts, "signature": signatures[0]} == {
+        "thinking": thinking["thinking"],
+        "signature": thinking["signature"],
+    }
+    (ended,) = (data for name, data in events if name == "message_delta")
+    assert ended["usage"] == {
+        name: whole["usage"][name] for name in ("output_tokens", "output_tokens_details")
+    }
+
+
+def test_thoughts_are_handed_back_as_they_were(client: httpx.Client) -> None:
+    """
+    While a tool is awaited the thoughts before its use belong to it; changed ones are refused.
+    """
+    body = BODY | THINKING | {"tools": [WEATHER]}
+    thinking, use = client.post("/v1/messages", json=body).json()["content"]
+    results = [{"type": "tool_result", "tool_use_id": use["id"], "content": "sunny"}]
+    forged = thinking | {"thinking": "Something else"}
+
+    answers = [
+        client.post("/v1/messages", json=body | {"messages": conversation(uses, results)})
+        for uses in ([thinking, use], [use], [forged, use])
+    ]
+
+    assert [answer.status_code for answer in answers] == [200, 400, 400]
+    assert "Expected `thinking`" in answers[1].json()["error"]["message"]
+    assert "Invalid `signature`" in answers[2].json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"thinking": {"type": "enabled", "budget_tokens": 1023}},
+        {"thinking": {"type": "enabled", "budget_tokens": 2000}},
+        {"thinking": {"type": "enabled"}},
+        {"thinking": "hard"},
+        {"tools": [WEATHER], "tool_choice": {"type": "any"}},
+        {"temperature": 0.5},
+    ],
+    ids=["too little", "the whole cap", "no budget", "a word", "forced tool", "temperature"],
+)
+def test_thinking_has_its_conditions(client: httpx.Client, more: dict[str, object]) -> None:
+    """
+    A budget is from 1,024 to less than the cap; no tool may be forced and no temperature set.
+    """
+    assert client.post("/v1/messages", json=BODY | THINKING).status_code == 200
+    assert client.post("/v1/messages", json=BODY | THINKING | more).status_code == 400
+
+
+@pytest.mark.parametrize("thinking", [{"type": "adaptive"}, {"type": "disabled"}])
+def test_the_model_decides_or_must_not_think(
+    client: httpx.Client, thinking: dict[str, object]
+) -> None:
+    """
+    Adaptive thinking needs no budget; disabled thinking is none.
+    """
+    answer = client.post("/v1/messages", json=BODY | {"thinking": thinking}).json()
+
+    assert (answer["content"][0]["type"] == "thinking") is (thinking["type"] == "adaptive")
+    assert ("output_tokens_details" in answer["usage"]) is (thinking["type"] == "adaptive")
+
+
+@pytest.mark.parametrize("member", ["output_config", "output_format"])
+def test_a_structured_answer_is_json(client: httpx.Client, member: str) -> None:
+    """
+    With an answer format, in its new place or the old one, the text is JSON that fits it.
+    """
+    answer_format = {"type": "json_schema", "schema": CITY}
+    asked = {"format": answer_format} if member == "output_config" else answer_format
+
+    answer = client.post("/v1/messages", json=BODY | {member: asked}).json()
+
+    assert json.loads(answer["content"][0]["text"]) == {"city": "simulated"}
+
+
+def test_json_without_a_schema_is_refused(client: httpx.Client) -> None:
+    """
+    There is no JSON mode without a schema, as OpenAI has one.
+    """
+    answer = client.post("/v1/messages", json=BODY | {"output_format": {"type": "json_object"}})
+
+    assert answer.status_code == 400
+
+
+def test_a_stop_sequence_ends_a_message(simulator: Simulator, client: httpx.Client) -> None:
+    """
+    The text ends before the first of the sequences that comes, which is named.
+    """
+    simulator.set("wordy", Behaviour(text="One, two STOP three END"))
+
+    answer = client.post(
+        "/wordy/v1/messages", json=BODY | {"stop_sequences": ["END", "STOP"]}
+    ).json()
+
+    assert answer["content"][0]["text"] == "One, two "
+    assert (answer["stop_reason"], answer["stop_sequence"]) == ("stop_sequence", "STOP")
+    assert answer["usage"]["output_tokens"] == 3
+
+
+@pytest.mark.parametrize("ttl", [None, "1h"])
+def test_writes_to_the_cache(simulator: Simulator, client: httpx.Client, ttl: str | None) -> None:
+    """
+    Of 100 tokens 30 are read from the cache and 20 written: for an hour if asked, else 5 minutes.
+    """
+    simulator.set(
+        "caching", Behaviour(input_tokens=100, cached_input_tokens=30, written_input_tokens=20)
+    )
+    control = {"type": "ephemeral"} | ({} if ttl is None else {"ttl": ttl})
+    system = [{"type": "text", "text": "Be brief", "cache_control": control}]
+
+    usage = client.post("/caching/v1/messages", json=BODY | {"system": system}).json()["usage"]
+
+    assert (usage["input_tokens"], usage["cache_read_input_tokens"]) == (50, 30)
+    assert usage["cache_creation_input_tokens"] == 20
+    assert usage["cache_creation"] == {
+        "ephemeral_5m_input_tokens": 20 if ttl is None else 0,
+        "ephemeral_1h_input_tokens": 0 if ttl is None else 20,
+    }
 
 
 def test_a_named_tool_must_exist(client: httpx.Client) -> None:

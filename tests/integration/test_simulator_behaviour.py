@@ -6,7 +6,7 @@ import pytest
 
 from relay_middleware.testing import Behaviour, BehaviourError, simulated_text, tokens_of
 from relay_middleware.testing.samples import sample
-from relay_middleware.testing.text import pieces
+from relay_middleware.testing.text import pieces, thinking_text
 from relay_middleware.testing.usage import reported
 
 
@@ -102,6 +102,14 @@ def test_named_numbers_are_reported_as_they_stand() -> None:
     assert usage is not None
     assert (usage.input_tokens, usage.cached_input_tokens) == (10, 99)
     assert (usage.output_tokens, usage.reasoning_tokens) == (50, 77)
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 5, 200])
+def test_thoughts_are_as_long_as_they_are_counted(tokens: int) -> None:
+    """
+    A text of thoughts has the tokens that are reported for it.
+    """
+    assert tokens_of(thinking_text("prompt", tokens)) == tokens
 
 
 def test_a_sample_has_what_its_schema_requires() -> None:

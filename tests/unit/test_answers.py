@@ -29,6 +29,33 @@ def test_a_message_has_what_openais_has() -> None:
     assert (answer["model"], answer["usage"]) == ("claude", {"prompt_tokens": 1})
 
 
+def test_a_tool_call_has_no_place() -> None:
+    """
+    In a whole answer OpenAI's tool calls stand in their order, without an index.
+    """
+    calls = [{"index": 2, "id": "t1", "type": "function", "function": {"name": "a"}}]
+    given: dict[str, object] = {"choices": [{"message": {"tool_calls": calls}}]}
+
+    to_chat(given, "claude")
+
+    assert calls == [{"id": "t1", "type": "function", "function": {"name": "a"}}]
+
+
+def test_what_is_empty_is_not_shown() -> None:
+    """
+    Of Gemini's answers LiteLLM has members that say nothing: pictures, thoughts and sources.
+    """
+    message = {"role": "assistant", "content": "42", "images": [], "thinking_blocks": []}
+    choice = {"message": message, "provider_specific_fields": {"native_finish_reason": "STOP"}}
+
+    answer = to_chat({"choices": [choice], "vertex_ai_safety_results": []}, "gemini")
+    chunk = to_chunk({"choices": [{"delta": {}}], "vertex_ai_safety_results": []}, "gemini")
+
+    assert message == {"role": "assistant", "content": "42", "refusal": None}
+    assert answer.keys() == chunk.keys() == {"choices", "model"}
+    assert choice.keys() == {"message", "logprobs"}
+
+
 def test_a_usage_chunk_has_no_choices() -> None:
     """
     A chunk with usage and an empty choice is OpenAI's usage chunk.

@@ -21,6 +21,7 @@ TABLE = PriceTable(
         "gpt-a": {**CHAT, "litellm_provider": "openai", "mode": "chat"},
         "groq/fast": {**CHAT, "litellm_provider": "groq"},
         "groq/thinker": {**CHAT, "litellm_provider": "groq", "supports_reasoning": True},
+        "cerebras/thinker": {**CHAT, "litellm_provider": "cerebras", "supports_reasoning": True},
         "claude-a": {**CHAT, "litellm_provider": "anthropic", "supports_reasoning": True},
         "mistral/thinker": {**CHAT, "litellm_provider": "mistral", "supports_reasoning": True},
         "embed-a": {**CHAT, "litellm_provider": "openai", "mode": "embedding"},
@@ -68,6 +69,7 @@ def deployed(
         # Groq does not say whether its cap bounds the reasoning.
         ("groq/fast", False, True),
         ("groq/thinker", False, False),
+        ("cerebras/thinker", False, True),
         ("anthropic/claude-a", True, True),
         ("claude-a", True, True),
         ("mistral/thinker", True, False),
@@ -82,6 +84,27 @@ def test_which_wire(model: str, *, is_translated: bool, is_capped: bool) -> None
     made = deployed(model)
 
     assert (made.is_translated, made.is_output_capped) == (is_translated, is_capped)
+
+
+@pytest.mark.parametrize(
+    ("api_base", "mistakes"),
+    [
+        ("http://127.0.0.1:8000/v1", []),
+        (None, ["smart: hosted_vllm is a server of your own; say where it listens with api_base"]),
+    ],
+    ids=["said", "not said"],
+)
+def test_a_server_of_ones_own_has_an_address(api_base: str | None, mistakes: list[str]) -> None:
+    """
+    Where a provider's address is the operator's to know, a deployment without one is a mistake.
+    """
+    own = entry("hosted_vllm/my-model")
+    own = replace(own, litellm_params=replace(own.litellm_params, api_base=api_base))
+
+    plan = planned(own)
+
+    assert [mistake.message.partition(" (")[0] for mistake in plan.mistakes] == mistakes
+    assert [deployment.is_translated for deployment in plan.deployments] == [False] * (not mistakes)
 
 
 def test_credentials_are_carried_and_not_shown() -> None:

@@ -64,6 +64,9 @@ def test_all_else_goes_out_as_it_came() -> None:
         ("openai", "http://127.0.0.1:1/v1", "max_tokens"),
         ("xai", None, "max_completion_tokens"),
         ("xai", "http://127.0.0.1:1/v1", "max_completion_tokens"),
+        ("groq", None, "max_tokens"),
+        ("cerebras", None, "max_completion_tokens"),
+        ("hosted_vllm", "http://127.0.0.1:1/v1", "max_tokens"),
     ],
 )
 def test_the_cap_has_the_name_that_the_server_knows(
@@ -154,6 +157,9 @@ def test_the_clients_body_is_not_changed() -> None:
         ("openai", None, "https://api.openai.com/v1/chat/completions"),
         ("xai", None, "https://api.x.ai/v1/chat/completions"),
         ("openai", "http://127.0.0.1:1/v1/", "http://127.0.0.1:1/v1/chat/completions"),
+        ("groq", None, "https://api.groq.com/openai/v1/chat/completions"),
+        ("cerebras", None, "https://api.cerebras.ai/v1/chat/completions"),
+        ("hosted_vllm", "http://127.0.0.1:1/v1", "http://127.0.0.1:1/v1/chat/completions"),
     ],
 )
 def test_addresses(provider: str, api_base: str | None, url: str) -> None:
@@ -173,8 +179,30 @@ def test_xais_reasoning_is_beside_its_output_and_above_its_cap() -> None:
     assert dialect_of(deployment("openai")).is_reasoning_capped
 
 
-def test_who_speaks_openais_wire() -> None:
+@pytest.mark.parametrize("provider", ["cerebras", "hosted_vllm"])
+def test_reasoning_within_the_output_and_its_cap(provider: str) -> None:
     """
-    OpenAI and xAI do; Anthropic's is translated.
+    Cerebras and vLLM count the reasoning as output, and their caps bound it.
     """
-    assert [is_direct(name) for name in ("openai", "xai", "anthropic")] == [True, True, False]
+    dialect = dialect_of(deployment(provider, api_base="http://127.0.0.1:1/v1"))
+
+    assert (dialect.reasoning_in_output, dialect.is_reasoning_capped) == (True, True)
+
+
+@pytest.mark.parametrize("provider", ["openai", "xai", "groq", "cerebras", "hosted_vllm"])
+def test_who_speaks_openais_wire(provider: str) -> None:
+    """
+    These take a body as it came.
+    """
+    assert is_direct(provider)
+
+
+@pytest.mark.parametrize(
+    "provider",
+    ["anthropic", "mistral", "deepseek", "openrouter", "together_ai", "fireworks_ai", "sambanova"],
+)
+def test_who_is_translated(provider: str) -> None:
+    """
+    These speak another wire, refuse what they do not know, or let a body choose another price.
+    """
+    assert not is_direct(provider)

@@ -87,6 +87,7 @@ def test_does_not_guess(provider: str, model: str) -> None:
         ("bedrock", "converse/anthropic.claude-3-5-sonnet-20240620-v1:0"),
         ("cohere", "command-r-plus-08-2024"),
         ("groq", "openai/gpt-oss-20b"),
+        ("cerebras", "gpt-oss-120b"),
         ("mistral", "mistral-large-latest"),
         ("azure", "gpt-4o"),
     ],
@@ -168,6 +169,21 @@ def test_prices_are_the_tables_text(table: PriceTable) -> None:
         output_usd=Decimal("0.0000006"),
     )
     assert (price.max_input_tokens, price.max_output_tokens) == (128_000, 16_384)
+
+
+def test_a_new_dialect_is_priced_by_its_own_entries(table: PriceTable) -> None:
+    """
+    Cerebras' gpt-oss-120b costs 0.35 in and 0.75 USD out per million tokens; on a server of one's
+    own the same model costs what its operator says.
+    """
+    price = table.find("cerebras", "gpt-oss-120b")
+
+    assert price is not None
+    assert price.standard.base == Rates(
+        input_usd=Decimal("0.00000035"), output_usd=Decimal("0.00000075")
+    )
+    assert price.may_reason
+    assert table.find("hosted_vllm", "gpt-oss-120b") is None
 
 
 def test_every_entry_is_read(table: PriceTable) -> None:

@@ -1,0 +1,84 @@
+"""
+LiteLLM's translation, over sockets, where its own ways would lose something.
+"""
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from fixtures.clock import FakeClock
+
+from relay_middleware.core.deployments import Deployment
+from relay_middleware.core.endpoints import chat
+from relay_middleware.core.identifiers import DeploymentId
+from relay_middleware.ports import StreamAnswer, UpstreamCall
+from relay_middleware.testing import Behaviour, Simulator
+from relay_middleware.upstream.lines import LINE_READERS
+from relay_middleware.upstream.translation import Translation
+
+pytestmark = [
+    pytest.mark.anyio,
+    # LiteLLM's, of pydantic, while it looks whether a chunk is empty.
+    pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning"),
+]
+
+GOOGLES = {"gemini", "vertex_ai", "vertex_ai_beta"}
+"""These speak a wire that the simulator does not; `tests/acceptance/test_gemini.py` does."""
+
+BASE_BY_PROVIDER = {"anthropic": "", "heroku": ""}
+"""What of the address LiteLLM writes itself."""
+
+NOT_ASKED = {"databricks", "mistral"}
+"""These are not asked for usage in a stream, and the simulator tells none unasked."""
+
+SAID = "One\u2028two\u2029three\u0085four"
+
+
+@pytest.fixture(name="translation", scope="module")
+async def _translation() -> AsyncIterator[Translation]:
+    translation = Translation(clock=FakeClock())
+    yield translation
+    await translation.aclose()
+
+
+STREAM = UpstreamCall(
+    endpoint=chat.ENDPOINT,
+    model="smart",
+    body={"model": "smart", "messages": [{"role": "user", "content": "Hello!"}]},
+    is_stream=True,
+    output_cap_tokens=500,
+)
+
+
+def deployment(provider: str, url: str) -> Deployment:
+    """A deployment of *provider* at the simulator."""
+    return Deployment(
+        deployment_id=DeploymentId(f"{provider}#1"),
+        model="smart",
+        provider=provider,
+        deployment_model="m",
+        api_base=f"{url}{BASE_BY_PROVIDER.get(provider, '/v1')}",
+        api_key="sk-1",
+    )
+
+
+@pytest.mark.parametrize("provider", sorted(LINE_READERS - GOOGLES))
+async def test_separators_do_not_cut_a_stream(translation: Translation, provider: str) -> None:
+    """
+    A text with U+2028, U+2029 and U+0085 comes whole, and the usage after it: 9 tokens of output.
+    """
+    simulator = Simulator()
+    simulator.set("default", Behaviour(text=SAID, output_tokens=9, chunk_tokens=50))
+    async with simulator.serve() as url:
+        answer = await translation.send(
+            STREAM, deployment(provider, url), on_break=lambda: pytest.fail("it broke")
+        )
+        assert isinstance(answer, StreamAnswer)
+        body = b"".join([chunk async for chunk in answer.chunks])
+
+    lines = [line.removeprefix(b"data: ") for line in body.split(b"\n\n") if line]
+    chunks = [json.loads(line) for line in lines if line != b"[DONE]"]
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    assert "".join(choice["delta"].get("content") or "" for choice in choices) == SAID
+    usages = [chunk["usage"]["completion_tokens"] for chunk in chunks if chunk.get("usage")]
+    assert usages == ([] if provider in NOT_ASKED else [9])
