@@ -22,8 +22,6 @@ run: .venv/.runtime ## Serve a demo on 127.0.0.1:8000 (PORT=8123 make run for an
 test: .venv/.tests ## Run all tests
 	$(BIN)/pytest
 
-# The core by its path: by its name, coverage would import all of Relay and drop it again, which
-# SQLAlchemy's extensions do not survive.
 check: .venv/.tests ## Everything that must be green: format, lint, types, imports, tests, coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -51,14 +51,25 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 def test_public_names() -> None:
-    """`relay_middleware.__all__` is sorted, and exactly what can be imported from there."""
-    public = {
-        name
-        for name, value in vars(relay_middleware).items()
-        if not name.startswith("_") and not isinstance(value, type(sys))
-    }
+    """`relay_middleware.__all__` is sorted, and each of its names can be imported, as no other."""
+    homes = {name: getattr(relay_middleware, name).__module__ for name in relay_middleware.__all__}
 
-    assert relay_middleware.__all__ == sorted(public)
+    assert relay_middleware.__all__ == sorted(relay_middleware.__all__)
+    assert {home.split(".")[0] for home in homes.values()} == {"relay_middleware"}
+    with pytest.raises(AttributeError, match="has no attribute 'Router'"):
+        _ = relay_middleware.Router  # type: ignore[attr-defined]
+
+
+def test_the_command_line_does_not_load_the_engine() -> None:
+    """A command that only writes SQL imports neither the OpenAI client nor the providers' code."""
+    program = "import sys, proxy_app.administration; print(*sys.modules)"
+
+    run = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+
+    loaded = set(run.stdout.split())
+    assert loaded & {"aiohttp", "litellm", "openai", "redis", "starlette"} == set()
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
