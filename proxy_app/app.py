@@ -72,5 +72,5 @@ async def _in_envelope(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         refusal = refusals.method_not_allowed(method, path, "GET")
     else:
-        refusal = refusals.unknown_path(method, path)
+        refusal = refusals.unknown_path(method, path, "OpenAI's API is below /v1")
     return JSONResponse(refusal.envelope(), refusal.status_code, dict(refusal.headers))

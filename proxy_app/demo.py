@@ -44,7 +44,7 @@ curl $address/v1/chat/completions \\
   -H 'Content-Type: application/json' \\
   -d '{"model": "smart", "messages": [{"role": "user", "content": "Hello!"}]}'
 
-or with the OpenAI client (pip install openai):
+or with the OpenAI client, pasted into $python:
 
 from openai import OpenAI
 
@@ -90,6 +90,7 @@ def run(host: str, port: int) -> None:
             customer_id=CUSTOMER_ID,
             config_path=config_path,
             relay=os.path.relpath(sys.argv[0]),
+            python=os.path.relpath(sys.executable),
         )
         serving.serve_here(
             config, listener, when_ready=lambda address: click.echo(banner(address=address))

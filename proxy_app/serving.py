@@ -61,7 +61,8 @@ def cannot_listen(host: str, port: int, error: OSError) -> ConfigurationError:
     number = error.errno or 0
     reason = os.strerror(number) if number in errno.errorcode else error.strerror
     return ConfigurationError(
-        f"cannot listen on {host}:{port}: {reason}; choose another with --host and --port"
+        f"cannot listen on {host}:{port}: {reason}; choose another port with --port or PORT, "
+        "another address with --host"
     )
 
 

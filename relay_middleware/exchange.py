@@ -133,7 +133,8 @@ class Exchange:
             return "GET", self._models
         if self._path.startswith("models/"):
             return "GET", self._model
-        raise RefusedError(refusals.unknown_path(self._method, self._path))
+        there_is = f"there are {', '.join(sorted(ENDPOINTS))} and models"
+        raise RefusedError(refusals.unknown_path(self._method, self._path, there_is))
 
     async def _refuse(self, refusal: Refusal) -> None:
         self._line.code = refusal.code

@@ -177,12 +177,17 @@ def model_not_found(model: str) -> Refusal:
     )
 
 
-def unknown_path(method: str, path: str) -> Refusal:
-    """404: Relay has no such endpoint."""
+def unknown_path(method: str, path: str, there_is: str) -> Refusal:
+    """
+    404: Relay has no such endpoint.
+
+    Args:
+        there_is: Tells what there is instead.
+    """
     return Refusal(
         status_code=404,
         code="unknown_url",
-        message=f"There is no {shown(method)} {shown(path)} here.",
+        message=f"There is no {shown(method)} {shown(path)} here; {there_is}.",
     )
 
 

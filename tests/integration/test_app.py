@@ -66,11 +66,13 @@ async def test_ready(client: httpx.AsyncClient, relay: Relay) -> None:
 
 
 async def test_unknown_path(client: httpx.AsyncClient) -> None:
-    """A path that is nobody's is a 404 in OpenAI's envelope."""
+    """A path that is nobody's is a 404 in OpenAI's envelope, which says where the API is."""
     answer = await client.get("/nothing")
 
     assert answer.status_code == 404
-    assert answer.json()["error"]["code"] == "unknown_url"
+    error = answer.json()["error"]
+    assert error["code"] == "unknown_url"
+    assert error["message"] == "There is no 'GET' '/nothing' here; OpenAI's API is below /v1."
 
 
 async def test_wrong_method(client: httpx.AsyncClient) -> None:

@@ -291,7 +291,7 @@ def test_taken_port(relay: Relay, command: str, taken_port: int) -> None:
     assert result.exit_code == 2
     assert result.stderr == (
         f"Error: cannot listen on 127.0.0.1:{taken_port}: Address already in use; choose another "
-        "with --host and --port\n"
+        "port with --port or PORT, another address with --host\n"
     )
 
 

@@ -48,7 +48,7 @@ ALL = [
     (refusals.customer_blocked("bob"), 403, "customer_blocked"),
     (refusals.model_not_allowed("m", "free"), 403, "model_not_allowed"),
     (refusals.model_not_found("m"), 404, "model_not_found"),
-    (refusals.unknown_path("GET", "x"), 404, "unknown_url"),
+    (refusals.unknown_path("GET", "x", "there is y"), 404, "unknown_url"),
     (refusals.method_not_allowed("GET", "x", "POST"), 405, "method_not_allowed"),
     (refusals.body_timeout(30.0), 408, "body_timeout"),
     (refusals.body_too_large(10), 413, "body_too_large"),
