@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from relay_middleware.core.money import NanoUsd, format_cents
-from relay_middleware.core.rates import RateStatus
+from relay_middleware.core.rates import RateStatus, TokenStatus
 from relay_middleware.core.usage import Usage, UsageSource
 
 MEMBERS = ("cost_cents", "relay")
@@ -142,6 +142,23 @@ def rate_headers(rates: Sequence[RateStatus]) -> list[tuple[bytes, bytes]]:
         (b"x-ratelimit-limit-requests", b"%d" % tightest.limit_requests),
         (b"x-ratelimit-remaining-requests", b"%d" % tightest.remaining_requests),
         (b"x-ratelimit-reset-requests", format_duration(tightest.reset_after_s).encode()),
+    ]
+
+
+def token_headers(tokens: Sequence[TokenStatus]) -> list[tuple[bytes, bytes]]:
+    """
+    Return OpenAI's `x-ratelimit-*-tokens` for the limit of *tokens* that has the least left.
+
+    Source: OpenAI, "Rate limits in headers", read 2026-11-24: the reset is when the limit is as if
+    nothing had been taken.
+    """
+    if not tokens:
+        return []
+    tightest = min(tokens, key=lambda status: status.remaining_tokens)
+    return [
+        (b"x-ratelimit-limit-tokens", b"%d" % tightest.limit.limit_tokens),
+        (b"x-ratelimit-remaining-tokens", b"%d" % tightest.remaining_tokens),
+        (b"x-ratelimit-reset-tokens", format_duration(tightest.reset_after_s).encode()),
     ]
 
 

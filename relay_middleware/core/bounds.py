@@ -1,13 +1,14 @@
 """
 Bounds: the most that a request can cost, known before it is sent.
 
-A hold is an upper bound or says that it is none. Nothing is tokenised here: a bound from bytes is
-loose, but it holds for every tokenizer that spends at least one byte on a token.
+A hold is an upper bound or says that it is none. A bound from bytes is loose, but it holds for
+every tokenizer that spends at least one byte on a token; one from counted tokens is an estimate.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import Enum
 
 from relay_middleware.core.money import EXACT
 from relay_middleware.core.pricing import (
@@ -28,11 +29,44 @@ FRAMING_TOKENS = 64
 """What a provider adds once: the start of the answer, a line of its own before the prompt."""
 
 TOOL_INSTRUCTION_TOKENS = 1024
-"""What a provider writes before the functions that a request describes. Anthropic's takes 264 to
-530 tokens by model ("Tool use", read 2026-11-23); the rest is a margin for others."""
+"""What a provider writes before the functions, or the form of the answer, that a request describes.
+Anthropic's takes 264 to 530 tokens by model ("Tool use", read 2026-11-23), also where LiteLLM makes
+a function of an answer's form; the rest is a margin for others."""
 
-# Served at the standard rates or cheaper ones. `auto` is what a request without the member gets.
-_STANDARD_SERVICE_TIERS = frozenset({"auto", "default", "flex"})
+COUNT_MARGIN_PERCENT = 3
+"""Added to what our tokenizer counts: it sees texts, not what the provider makes of a request."""
+
+_STANDARD = frozenset({"default", "standard", "on_demand"})
+"""How a request asks for the standard rates, at OpenAI, Google and Groq."""
+
+_UPGRADED = "priority"
+"""What a provider may serve of its own accord, to who leaves the choice to it.
+
+Source: OpenAI, "Priority processing" (a project's setting decides for requests that name no service
+tier), and its API reference (`auto` is that setting, and what a request without the member gets);
+LiteLLM 1.106.2, `vertex_and_google_ai_studio_gemini.py` (`auto` becomes Gemini's `priority`); read
+2026-11-24. Dearer tiers are served to who asks for them.
+"""
+
+_SERVED_AS_ASKED = frozenset({"flex", "priority", "fast"})
+"""Service tiers that are served or, where there is no room, replaced by the standard one. What is
+not known may be served as any."""
+
+
+class CacheWrites(Enum):
+    """What of the input a provider may write to its prompt cache, at rates of their own."""
+
+    NONE = "none"
+    SHORT = "short"
+    ANY = "any"
+    """For an hour too."""
+
+
+_INPUT_RATES_BY_WRITES: Mapping[CacheWrites, tuple[str, ...]] = {
+    CacheWrites.NONE: tuple(name for name in INPUT_RATES if "write" not in name),
+    CacheWrites.SHORT: tuple(name for name in INPUT_RATES if "write_1h" not in name),
+    CacheWrites.ANY: INPUT_RATES,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +82,18 @@ class InputBound:
     is_exact: bool
 
 
+def framing_tokens(framed_inputs: int, *, has_tools: bool) -> int:
+    """
+    Return the most that a provider adds to the texts of a request.
+
+    Args:
+        framed_inputs: How many messages, or inputs of another kind, it holds.
+        has_tools: Whether it describes functions, or a form of the answer.
+    """
+    framing = FRAMING_TOKENS_PER_INPUT * framed_inputs + FRAMING_TOKENS
+    return framing + (TOOL_INSTRUCTION_TOKENS if has_tools else 0)
+
+
 def input_bound(
     body_bytes: int, framed_inputs: int, *, has_tools: bool, opaque_tokens: int | None
 ) -> InputBound:
@@ -56,8 +102,8 @@ def input_bound(
 
     Args:
         body_bytes: Length of the JSON body as it came.
-        framed_inputs: How many messages, or inputs of another kind, it holds.
-        has_tools: Whether it describes functions.
+        framed_inputs: As for `framing_tokens`.
+        has_tools: The same.
         opaque_tokens: For a request that names images, audio or files, whose tokens no length
             tells: the most input that the model takes. None where all input is text.
     """
@@ -74,38 +120,67 @@ def input_bound_tokens(body_bytes: int, framed_inputs: int, *, has_tools: bool) 
     A byte-level tokenizer makes at most one token of each UTF-8 byte, and JSON is never shorter
     than the text it carries: an escape takes more bytes than its character (`\\u00e9` six for two).
     """
-    framing = FRAMING_TOKENS_PER_INPUT * framed_inputs + FRAMING_TOKENS
-    return body_bytes + framing + (TOOL_INSTRUCTION_TOKENS if has_tools else 0)
+    return body_bytes + framing_tokens(framed_inputs, has_tools=has_tools)
+
+
+def counted_bound(bound: InputBound, counted_tokens: int, framing: int) -> InputBound:
+    """
+    Return *bound* lowered to what was counted, with a margin; never raised.
+
+    Args:
+        counted_tokens: Of the texts alone.
+        framing: As from `framing_tokens`.
+    """
+    tokens = -(-counted_tokens * (100 + COUNT_MARGIN_PERCENT) // 100) + framing
+    return InputBound(tokens=tokens, is_exact=False) if tokens < bound.tokens else bound
 
 
 def upper_bound_usd(
-    price: ModelPrice, *, input_tokens: int, output_tokens: int, service_tier: str | None
+    price: ModelPrice,
+    *,
+    input_tokens: int,
+    output_tokens: int,
+    service_tier: str | None,
+    is_upgradable: bool = True,
+    cache_writes: CacheWrites = CacheWrites.ANY,
 ) -> Decimal:
     """
     Return the most that a request can cost at the provider, in US dollars, exactly.
 
     Not below `cost_usd` of any usage of at most *input_tokens* and *output_tokens*, parts included
-    whatever they are, served by the standard service tier or by the one that was asked for.
+    whatever they are but for cache writes beyond *cache_writes*, in whatever region, served by a
+    tier that the request may get.
 
     Args:
         input_tokens: Upper bound of the input.
         output_tokens: Upper bound of the output, all choices together.
-        service_tier: As the request asks for it, or None. One that is not known to be standard may
-            be served as any: then the dearest counts.
+        service_tier: As the request asks for it, or None.
+        is_upgradable: Whether the provider may serve a request that asks for no service tier by a
+            dearer one.
     """
+    input_rates = _INPUT_RATES_BY_WRITES[cache_writes]
     return max(
         EXACT.add(
-            EXACT.multiply(_dearest(rates, INPUT_RATES), Decimal(input_tokens)),
+            EXACT.multiply(_dearest(rates, input_rates), Decimal(input_tokens)),
             EXACT.multiply(_dearest(rates, OUTPUT_RATES), Decimal(output_tokens)),
         )
-        for card in _cards(price, service_tier)
+        for regional in (price, *price.by_region.values())
+        for card in _cards(regional, service_tier, is_upgradable=is_upgradable)
         for rates in _reachable(card, input_tokens)
     )
 
 
-def _cards(price: ModelPrice, service_tier: str | None) -> tuple[RateCard, ...]:
-    if service_tier is None or service_tier in _STANDARD_SERVICE_TIERS:
-        return (price.standard, card_of(price, service_tier))
+def _cards(
+    price: ModelPrice, service_tier: str | None, *, is_upgradable: bool
+) -> tuple[RateCard, ...]:
+    """The rates by which a request may be served; the standard ones always may."""
+    asked = None if service_tier is None else service_tier.lower()
+    if asked in _STANDARD or (asked is None and not is_upgradable):
+        return (price.standard,)
+    if asked in (None, "auto"):
+        asked = _UPGRADED
+    if asked in _SERVED_AS_ASKED:
+        return (price.standard, card_of(price, asked))
     return (price.standard, *price.by_service_tier.values())
 
 

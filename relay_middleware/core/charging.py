@@ -2,13 +2,23 @@
 Charging: what a request may cost at most, and what it did cost.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from relay_middleware.core import limit_refusals
-from relay_middleware.core.bounds import InputBound, upper_bound_usd
-from relay_middleware.core.holds import Balance, Ended, Hold, NotReserved, Reserved, Shortage
+from relay_middleware.core.bounds import CacheWrites, InputBound, counted_bound, upper_bound_usd
+from relay_middleware.core.holds import (
+    Account,
+    Balance,
+    Ended,
+    Hold,
+    NotReserved,
+    Reserved,
+    Shortage,
+    TooManyTokens,
+    shortage,
+)
 from relay_middleware.core.money import EXACT, NO_MONEY, NanoUsd, ceil_nano_usd, to_nano_usd
 from relay_middleware.core.pricing import ModelPrice, cost_usd
 from relay_middleware.core.refusals import Refusal
@@ -22,13 +32,35 @@ class Candidate:
     One deployment that a request may end up at, as its bound sees it.
 
     Attributes:
+        price: None where it is not known: then nothing is held for it.
         is_output_capped: Whether the output cap bounds all of the output. Where the provider does
             not count reasoning against it, only the model's own limit does.
+        is_upgradable: As for `Deployment`.
+        cache_writes: What of the input may be written to the provider's cache.
+        encoding: Vocabulary by which the input's tokens can be counted here, or None.
     """
 
-    price: ModelPrice
+    price: ModelPrice | None
     input_bound: InputBound
     is_output_capped: bool = True
+    is_upgradable: bool = False
+    cache_writes: CacheWrites = CacheWrites.ANY
+    encoding: str | None = None
+
+    def output_tokens(self, cap_tokens: int | None) -> int:
+        """
+        Return the most output of one answer.
+
+        Args:
+            cap_tokens: Output cap; lowered to the model's own. None: the model's own.
+
+        Returns:
+            0 where nobody knows, which only those without a limit may ask for.
+        """
+        caps = [None if self.price is None else self.price.max_output_tokens]
+        if self.is_output_capped:
+            caps.append(cap_tokens)
+        return min((cap for cap in caps if cap is not None), default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +69,11 @@ class Demand:
     What a request asks for, as far as its bound depends on it.
 
     Attributes:
-        candidates: All priced deployments that it may end up at.
+        candidates: All deployments that it may end up at.
         choices: Number of answers asked for.
         service_tier: As asked.
         asks_for_reasoning: Whether the client asked the model to think first.
+        framing_tokens: The most that a provider adds to the request's texts.
     """
 
     candidates: Sequence[Candidate]
@@ -48,11 +81,35 @@ class Demand:
     service_tier: str | None
     margin: Margin
     asks_for_reasoning: bool = False
+    framing_tokens: int = 0
 
     @property
     def is_exact(self) -> bool:
         """Whether the bound is proven, at every deployment."""
         return all(candidate.input_bound.is_exact for candidate in self.candidates)
+
+    @property
+    def encodings(self) -> frozenset[str]:
+        """Vocabularies by which the input's tokens can be counted, for some of the deployments."""
+        return frozenset(each.encoding for each in self.candidates if each.encoding is not None)
+
+    def with_input_tokens(self, counted_tokens: int) -> "Demand":
+        """
+        Return the same with the input bounded by what was counted, where that can be and is less.
+
+        Args:
+            counted_tokens: Of the request's texts, by the vocabulary that makes the most of them.
+        """
+        candidates = [
+            each
+            if each.encoding is None
+            else replace(
+                each,
+                input_bound=counted_bound(each.input_bound, counted_tokens, self.framing_tokens),
+            )
+            for each in self.candidates
+        ]
+        return replace(self, candidates=candidates)
 
     @property
     def is_shrinkable(self) -> bool:
@@ -61,7 +118,9 @@ class Demand:
         may spend a low cap on that alone.
         """
         return not self.asks_for_reasoning and all(
-            candidate.is_output_capped and not candidate.price.may_reason
+            candidate.is_output_capped
+            and candidate.price is not None
+            and not candidate.price.may_reason
             for candidate in self.candidates
         )
 
@@ -82,10 +141,6 @@ class Bill:
     charge_nano_usd: NanoUsd
 
 
-NOTHING = Bill(cost_usd=Decimal(0), cost_nano_usd=NO_MONEY, charge_nano_usd=NO_MONEY)
-"""The bill of a request that no provider answered."""
-
-
 def hold_amount(demand: Demand, output_cap_tokens: int | None) -> NanoUsd:
     """
     Return the most that the customer can be charged, at the dearest deployment of *demand*.
@@ -101,57 +156,81 @@ def hold_amount(demand: Demand, output_cap_tokens: int | None) -> NanoUsd:
 
 
 def _charge_bound(demand: Demand, candidate: Candidate, output_cap_tokens: int | None) -> NanoUsd:
-    caps = [candidate.price.max_output_tokens]
-    if candidate.is_output_capped:
-        caps.append(output_cap_tokens)
+    if candidate.price is None:
+        return NO_MONEY
     cost = upper_bound_usd(
         candidate.price,
         input_tokens=candidate.input_bound.tokens,
-        output_tokens=demand.choices * min((cap for cap in caps if cap is not None), default=0),
+        output_tokens=demand.choices * candidate.output_tokens(output_cap_tokens),
         service_tier=demand.service_tier,
+        is_upgradable=candidate.is_upgradable,
+        cache_writes=candidate.cache_writes,
     )
     return ceil_nano_usd(demand.margin.charge_usd(cost))
+
+
+def bound_tokens(demand: Demand, output_cap_tokens: int | None) -> int:
+    """
+    Return the most tokens, input and output together, that the request can take at any deployment
+    of *demand*: for token limits.
+
+    Args:
+        output_cap_tokens: As for `hold_amount`.
+    """
+    return max(
+        (
+            candidate.input_bound.tokens
+            + demand.choices * candidate.output_tokens(output_cap_tokens)
+            for candidate in demand.candidates
+        ),
+        default=0,
+    )
+
+
+def resized(hold: Hold, demand: Demand, output_cap_tokens: int | None) -> Hold:
+    """
+    Return *hold* for the most that *demand* can take now.
+
+    Args:
+        output_cap_tokens: As for `hold_amount`.
+    """
+    return replace(
+        hold,
+        amount_nano_usd=hold_amount(demand, output_cap_tokens),
+        tokens=bound_tokens(demand, output_cap_tokens),
+        facts=replace(hold.facts, is_bound_exact=demand.is_exact),
+    )
 
 
 def largest_cap_tokens(demand: Demand, available: NanoUsd, *, below: int) -> int:
     """
     Return the largest output cap under *below* whose hold fits *available*; 0 where none does.
+    """
+    return _largest(lambda cap: hold_amount(demand, cap) <= available, below=below)
 
-    `hold_amount` never falls as the cap rises, so halving finds it in some 31 steps.
+
+def largest_cap_within_tokens(demand: Demand, tokens: int, *, below: int) -> int:
+    """
+    Return the largest output cap under *below* whose tokens, input included, are at most *tokens*;
+    0 where there is none.
+    """
+    return _largest(lambda cap: bound_tokens(demand, cap) <= tokens, below=below)
+
+
+def _largest(fits: Callable[[int], bool], *, below: int) -> int:
+    """
+    The largest number from 1 that *fits*, under *below*; 0 where none does.
+
+    What does not fit never fits larger, so halving finds it in some 31 steps.
     """
     low, high = 0, below
     while high - low > 1:
         middle = (low + high) // 2
-        if hold_amount(demand, middle) <= available:
+        if fits(middle):
             low = middle
         else:
             high = middle
     return low
-
-
-def shrunk_cap_tokens(
-    demand: Demand, hold: Hold, refused: NotReserved, *, cap_tokens: int, least_tokens: int
-) -> int | None:
-    """
-    Return the largest output cap whose hold fits what is free in all accounts now.
-
-    Args:
-        cap_tokens: The output cap that *hold* was made for; the result is below it.
-        least_tokens: The shortest answer that is worth its price.
-
-    Returns:
-        None where no cap of *least_tokens* or more fits, or a lower one would not shorten the
-        answer.
-    """
-    if not demand.is_shrinkable:
-        return None
-    available = min(
-        _remaining(balance, account.limit_nano_usd)
-        for account, balance in zip(hold.accounts, refused.balances, strict=True)
-        if account.limit_nano_usd is not None
-    )
-    largest = largest_cap_tokens(demand, available, below=cap_tokens)
-    return largest if largest >= least_tokens else None
 
 
 def bill(price: ModelPrice | None, usage: Usage, margin: Margin) -> Bill:
@@ -174,35 +253,45 @@ def refuse_money(demand: Demand, hold: Hold, refused: NotReserved, *, cap_tokens
     Return what a client is told whose *hold* did not fit.
 
     Args:
+        hold: The one that was refused, or the same for less.
         cap_tokens: The output cap that *hold* was made for.
     """
-    account = refused.account
-    balance = refused.balances[hold.accounts.index(account)]
     asked = hold.amount_nano_usd
+    account, balance = _tightest(hold, refused)
     ceiling = NanoUsd((account.limit_nano_usd or NO_MONEY) + balance.credit_nano_usd)
     if asked > ceiling > balance.posted_nano_usd:
         largest = largest_cap_tokens(demand, ceiling, below=cap_tokens)
         return limit_refusals.request_exceeds_limit(
             account, balance, asked, largest_cap_tokens=largest
         )
-    if refused.shortage is Shortage.EXHAUSTED:
+    if shortage(balance, account.limit_nano_usd, asked) is Shortage.EXHAUSTED:
         return limit_refusals.spend_limit_exceeded(account, balance, asked)
     return limit_refusals.in_flight_budget_exhausted(account, balance, asked)
 
 
-def spend_remaining(hold: Hold, result: Reserved | Ended) -> NanoUsd | None:
+def _tightest(hold: Hold, refused: NotReserved) -> tuple[Account, Balance]:
+    """
+    The first account that *hold* does not fit. It may be smaller than the one that was refused, and
+    fit by now: then the one that refused.
+    """
+    pairs = list(zip(hold.accounts, refused.balances, strict=True))
+    for account, balance in pairs:
+        if shortage(balance, account.limit_nano_usd, hold.amount_nano_usd) is not None:
+            return account, balance
+    return refused.account, refused.balances[hold.accounts.index(refused.account)]
+
+
+def spend_remaining(
+    hold: Hold, result: Reserved | Ended | NotReserved | TooManyTokens
+) -> NanoUsd | None:
     """
     Return the smallest remainder of the limits that apply to *hold*; None where none does.
     """
     return min(
         (
-            _remaining(balance, account.limit_nano_usd)
+            balance.remaining_nano_usd(account.limit_nano_usd)
             for account, balance in zip(hold.accounts, result.balances, strict=True)
             if account.limit_nano_usd is not None
         ),
         default=None,
     )
-
-
-def _remaining(balance: Balance, limit: NanoUsd) -> NanoUsd:
-    return balance.remaining_nano_usd(limit)

@@ -50,6 +50,13 @@ class Deployment:
             the model's own limit does.
         is_embedding: Whether its model makes embeddings, and writes nothing.
         is_translated: Whether it speaks a wire of its own, so that LiteLLM translates.
+        encoding: Vocabulary by which its model's tokens can be counted here, or None.
+        is_upgradable: Whether the provider may serve a request that names no service tier by a
+            dearer one.
+        writes_cache_unasked: Whether the provider may write input to its cache, at a price of its
+            own, that the request does not mark.
+        stores_marked_input: Whether marked input is stored for a fee by the hour, which no answer
+            tells.
         price: None where unknown: then it is refused to customers with a spend limit.
     """
 
@@ -67,6 +74,10 @@ class Deployment:
     is_output_capped: bool = True
     is_embedding: bool = False
     is_translated: bool = False
+    encoding: str | None = None
+    is_upgradable: bool = False
+    writes_cache_unasked: bool = True
+    stores_marked_input: bool = False
     price: ModelPrice | None = None
 
 

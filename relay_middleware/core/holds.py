@@ -1,5 +1,8 @@
 """
-Holds: money set aside before a call, and ended exactly once.
+Holds: what a request may use at most, set aside before a call, and ended exactly once.
+
+A hold takes money, tokens per time and a place among the requests at the same time: all of them or
+none.
 
 Rules for editors. The life of a hold is the table `TRANSITIONS` and nothing else; every store
 (`stores/local.py` calls `next_state`, `stores/lua/*.lua` repeat the table) must agree with it, and
@@ -10,11 +13,13 @@ not as an error: callers repeat what they are not sure of.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
-from relay_middleware.core.identifiers import CustomerId, HoldId
+from relay_middleware.core.identifiers import ApiKeyId, CustomerId, HoldId
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import PeriodWindow
+from relay_middleware.core.rates import TokenLimit, TokenStatus
 
 
 class HoldState(Enum):
@@ -77,9 +82,28 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HoldFacts:
+    """
+    What the ledger must know of a request that nobody can tell it about any more.
+
+    Attributes:
+        reserved_at: Instant that decides the periods; aware, UTC.
+        is_bound_exact: Whether the hold is a proven upper bound.
+    """
+
+    api_key_id: ApiKeyId
+    tier: str
+    endpoint: str
+    model: str
+    is_stream: bool
+    is_bound_exact: bool
+    reserved_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
     """
-    Money to set aside for one request.
+    What to set aside for one request.
 
     Attributes:
         hold_id: The request's own identifier; what makes every operation idempotent.
@@ -87,7 +111,11 @@ class Hold:
         amount_nano_usd: Upper bound of the charge.
         accounts: All four periods, limited or not, in the order of `Period`: each settle posts to
             all of them, so that a limit that is set later meets the truth.
-        ttl_s: Seconds until a sweep may expire it.
+        ttl_s: Seconds until a sweep may expire it, unless it is touched.
+        tokens: Upper bound of input and output together; counted only where there are
+            *token_limits*.
+        max_concurrency: The most requests of the customer at the same time, this one included;
+            None: no limit.
     """
 
     hold_id: HoldId
@@ -95,6 +123,10 @@ class Hold:
     amount_nano_usd: NanoUsd
     accounts: tuple[Account, ...]
     ttl_s: float
+    facts: HoldFacts
+    tokens: int = 0
+    token_limits: tuple[TokenLimit, ...] = ()
+    max_concurrency: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +135,17 @@ class Balance:
     What an account holds.
 
     Attributes:
-        posted_nano_usd: Settled spend.
+        posted_nano_usd: What counts as spent: settled, expired and corrected amounts.
         held_nano_usd: Sum of the open holds.
         credit_nano_usd: Raised on top of the limit.
+        expired_nano_usd: The part of *posted_nano_usd* that expired holds are good for, until they
+            are resolved.
     """
 
     posted_nano_usd: NanoUsd
     held_nano_usd: NanoUsd
     credit_nano_usd: NanoUsd
+    expired_nano_usd: NanoUsd
 
     def remaining_nano_usd(self, limit_nano_usd: NanoUsd) -> NanoUsd:
         """Return what may still be held: `limit + credit - posted - held`; may be negative."""
@@ -148,10 +183,12 @@ class Reserved:
 
     Attributes:
         balances: Of each of the hold's accounts, this hold included.
+        tokens: Of each of its token limits, this hold taken off.
         is_duplicate: The hold was there already, in *state*; nothing was changed.
     """
 
     balances: tuple[Balance, ...]
+    tokens: tuple[TokenStatus, ...] = ()
     is_duplicate: bool = False
     state: HoldState = HoldState.OPEN
 
@@ -159,22 +196,52 @@ class Reserved:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotReserved:
     """
-    The hold does not fit; nothing was changed in any account.
+    There is not enough money; nothing was changed.
 
     Attributes:
         account: The first of the hold's accounts that it does not fit.
         balances: Of each of the hold's accounts.
+        tokens: Of each of its token limits.
     """
 
     account: Account
     balances: tuple[Balance, ...]
     shortage: Shortage
+    tokens: tuple[TokenStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TooManyTokens:
+    """
+    The money would do, the tokens do not; nothing was changed.
+
+    Attributes:
+        status: Of the first token limit that the hold does not fit, waiting for its tokens.
+        balances: Of each of the hold's accounts.
+        tokens: Of each of its token limits.
+    """
+
+    status: TokenStatus
+    balances: tuple[Balance, ...]
+    tokens: tuple[TokenStatus, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TooManyAtOnce:
+    """
+    Money and tokens would do, but as many requests as may run are running; nothing was changed.
+    """
+
+    running: int
+
+
+Refused = NotReserved | TooManyTokens | TooManyAtOnce
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """
-    Answer of `settle` and `release`.
+    Answer of `settle`, `release` and `expire`.
 
     Attributes:
         previous: State before; None where the store knew no such hold (a late settle is recorded
@@ -186,3 +253,19 @@ class Ended:
     previous: HoldState | None
     balances: tuple[Balance, ...]
     is_duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adjustment:
+    """
+    A correction by an operator: a top-up, a refund, a charge by hand.
+
+    Attributes:
+        operation_id: Makes it idempotent: the second of the same id changes nothing.
+        posted_nano_usd: Added to what is spent; negative for a refund.
+        credit_nano_usd: Added to what may be spent on top of the limit; negative takes back.
+    """
+
+    operation_id: str
+    posted_nano_usd: NanoUsd
+    credit_nano_usd: NanoUsd

@@ -1,14 +1,15 @@
 """
-Refusals by a limit: of money, of requests, and of what money cannot be bounded for.
+Refusals by a limit: of money, of requests, of tokens, and of what money cannot be bounded for.
 """
 
-import math
 from datetime import datetime
 
+from relay_middleware.core.annotation import token_headers
 from relay_middleware.core.holds import Account, Balance
 from relay_middleware.core.money import NanoUsd, format_cents, format_usd
 from relay_middleware.core.periods import Period
-from relay_middleware.core.refusals import DO_NOT_RETRY, Refusal, retry_after, shown
+from relay_middleware.core.rates import TokenLimit, TokenStatus
+from relay_middleware.core.refusals import DO_NOT_RETRY, Refusal, retry_after, shown, whole_s
 
 
 def model_not_priced(model: str) -> Refusal:
@@ -31,8 +32,8 @@ def cannot_be_bounded(what: str, param: str) -> Refusal:
         status_code=400,
         code="cannot_be_bounded",
         message=(
-            f"{what} has a cost that cannot be bounded beforehand, and this customer has a spend "
-            "limit. Leave it out, or use a customer without a spend limit."
+            f"{what} has a cost that cannot be bounded beforehand, and this customer has a limit "
+            "of spend or tokens. Leave it out, or use a customer without one."
         ),
         param=param,
         headers=DO_NOT_RETRY,
@@ -58,17 +59,13 @@ def request_exceeds_limit(
     account: Account, balance: Balance, asked: NanoUsd, *, largest_cap_tokens: int
 ) -> Refusal:
     """402: the request would not even fit an untouched limit."""
-    if largest_cap_tokens > 0:
-        remedy = f"With max_completion_tokens of at most {largest_cap_tokens} it would."
-    else:
-        remedy = "No output cap makes it fit: shorten the input."
     return Refusal(
         status_code=402,
         code="request_exceeds_limit",
         type="insufficient_quota",
         message=(
             f"This request may cost up to ${format_usd(asked)}, which can never fit the "
-            f"customer's {_limit_name(account)}. {remedy}"
+            f"customer's {_limit_name(account)}. {_cap_remedy(largest_cap_tokens)}"
         ),
         metadata={
             **_limit_facts(account, balance, asked),
@@ -102,10 +99,76 @@ def rate_limit_exceeded(limit: str, retry_after_s: float) -> Refusal:
         type="requests",
         message=(
             f"The customer's rate limit of {limit} is reached. "
-            f"Repeat the request in {max(1, math.ceil(retry_after_s))} s."
+            f"Repeat the request in {whole_s(retry_after_s)} s."
         ),
         metadata={"limit": limit},
         headers=retry_after(retry_after_s),
+    )
+
+
+def token_limit_exceeded(status: TokenStatus, asked_tokens: int) -> Refusal:
+    """
+    429: the customer's tokens are used up for now.
+
+    Args:
+        status: Of the limit that refuses, waiting for *asked_tokens*.
+        asked_tokens: The most that the request can take, input and output together.
+    """
+    return Refusal(
+        status_code=429,
+        code="rate_limit_exceeded",
+        type="tokens",
+        message=(
+            f"This request may take up to {asked_tokens} tokens, and {status.remaining_tokens} of "
+            f"the customer's {_token_limit_name(status.limit)} are left. "
+            f"Repeat it in {whole_s(status.retry_after_s)} s."
+        ),
+        metadata={
+            **_token_facts(status.limit, asked_tokens),
+            "remaining_tokens": status.remaining_tokens,
+        },
+        headers={**retry_after(status.retry_after_s), **_token_headers(status)},
+    )
+
+
+def request_exceeds_token_limit(
+    limit: TokenLimit, asked_tokens: int, *, largest_cap_tokens: int
+) -> Refusal:
+    """400: the request would not even fit when no tokens are used."""
+    return Refusal(
+        status_code=400,
+        code="request_exceeds_token_limit",
+        message=(
+            f"This request may take up to {asked_tokens} tokens, which can never fit the "
+            f"customer's {_token_limit_name(limit)}. {_cap_remedy(largest_cap_tokens)}"
+        ),
+        metadata={
+            **_token_facts(limit, asked_tokens),
+            "largest_output_cap_tokens": largest_cap_tokens,
+        },
+        headers=DO_NOT_RETRY,
+    )
+
+
+def concurrency_limit_exceeded(max_concurrency: int, running: int) -> Refusal:
+    """
+    429: as many requests of the customer are running as may.
+
+    Its type is `requests`, because that is what there are too many of: OpenAI's own types of a rate
+    limit are `requests` and `tokens`, and clients know no other.
+    """
+    are = "request is" if running == 1 else "requests are"
+    return Refusal(
+        status_code=429,
+        code="rate_limit_exceeded",
+        type="requests",
+        message=(
+            f"{running} {are} under way for this customer, which may have {max_concurrency} at the "
+            "same time. Repeat this one when one of them has ended."
+        ),
+        metadata={"limit": f"{max_concurrency} at the same time", "running": running},
+        # Nobody knows when one of them ends.
+        headers=retry_after(1),
     )
 
 
@@ -118,6 +181,28 @@ def too_many_new_customers(retry_after_s: float) -> Refusal:
         message="This key has named too many new customers within a minute.",
         headers=retry_after(retry_after_s),
     )
+
+
+def _cap_remedy(largest_cap_tokens: int) -> str:
+    if largest_cap_tokens > 0:
+        return f"With max_completion_tokens of at most {largest_cap_tokens} it would."
+    return "No output cap makes it fit: shorten the input."
+
+
+def _token_headers(status: TokenStatus) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in token_headers([status])}
+
+
+def _token_limit_name(limit: TokenLimit) -> str:
+    return f"token limit of {limit.notation}"
+
+
+def _token_facts(limit: TokenLimit, asked_tokens: int) -> dict[str, object]:
+    return {
+        "limit": limit.notation,
+        "limit_tokens": limit.limit_tokens,
+        "requested_tokens": asked_tokens,
+    }
 
 
 def _limit_name(account: Account) -> str:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from relay_middleware.core.money import EXACT
+from relay_middleware.core.price_keys import RATE_BY_KEY, TOKEN_RATE, Beyond, beyond_tokens, usd
 from relay_middleware.core.pricing import (
     INPUT_RATES,
     PARENT_BY_RATE,
@@ -20,32 +21,16 @@ from relay_middleware.core.pricing import (
     rate_of,
 )
 
-_RATE_BY_LITELLM_KEY = {part.litellm_key: part.rate for part in PARTS}
-_LITELLM_KEY = re.compile(
-    f"({'|'.join(sorted(_RATE_BY_LITELLM_KEY, key=len, reverse=True))})"
-    r"(?:_above_(\d+)k_tokens)?"
-    # The table's further suffixes are other products (`_batches`) or old spellings (`_cache_hit`).
-    r"(?:_(flex|balanced|priority|ultrafast))?"
-)
-
-# Charged for something that no count of tokens tells.
-_NOT_PER_TOKEN = (
-    "tiered_pricing",
-    "off_peak_pricing",
-    "input_cost_per_request",
-)
-# Parts that `Usage` does not tell apart, with the rate that they would be billed at instead.
-_NOT_COUNTED = {
-    "input_cost_per_image_token": "input_cost_per_token",
-    "input_cost_per_video_token": "input_cost_per_token",
-    "output_cost_per_image_token": "output_cost_per_token",
-    "output_cost_per_video_token": "output_cost_per_token",
-}
 _MODES_WITHOUT_OUTPUT = frozenset({"embedding", "moderation"})
 
 # These bill the higher rate from the threshold on, all others above it.
 # Source: LiteLLM 1.106.2, `llm_cost_calc/utils.py`, `_INCLUSIVE_THRESHOLD_PROVIDERS`.
 _PROVIDERS_WITH_INCLUSIVE_THRESHOLDS = frozenset({"xai"})
+
+_REGION = re.compile(r"[a-z]{2}")
+"""A key of Anthropic's factors that is a place (`us`). Others are modes that a request asks for by
+members that are not passed on (`fast`).
+Source: LiteLLM 1.106.2, `llm_cost_calc/utils.py`, `get_provider_specific_geo_multiplier`."""
 
 _TOKENS_PER_MILLION = Decimal(1_000_000)
 
@@ -64,11 +49,12 @@ def from_litellm_entry(entry: Mapping[str, object]) -> ModelPrice | None:
     cheaper the part is there, nobody said.
 
     Returns:
-        None where not everything is known: no rate per token for input or output, prices by time
-        or range, fees per request, or tokens that are dearer than the part they would be counted
-        in. A rate of zero is a rate.
+        None where not everything is known: no rate per token for input or output, or a price of
+        something that any answer may have and no count of tokens tells, such as prices by time or
+        range, fees per request, and pictures. A rate of zero is a rate.
     """
-    if any(entry.get(key) for key in _NOT_PER_TOKEN):
+    beyond = beyond_tokens(entry)
+    if beyond is Beyond.ANSWER:
         return None
     named = _named_rates(entry)
     standard = named.get((None, _BASE), {})
@@ -76,28 +62,80 @@ def from_litellm_entry(entry: Mapping[str, object]) -> ModelPrice | None:
         standard.setdefault("output_usd", Decimal(0))
     if "input_usd" not in standard or "output_usd" not in standard:
         return None
-    if _has_dearer_uncounted_part(entry):
-        return None
     service_tiers = sorted({tier for tier, _ in named if tier is not None})
-    return ModelPrice(
-        standard=_card(named, None),
-        by_service_tier={tier: _card(named, tier) for tier in service_tiers},
+    price = _with_limits(
+        ModelPrice(
+            standard=_card(named, None),
+            by_service_tier={tier: _card(named, tier) for tier in service_tiers},
+            is_media_priced=beyond is Beyond.NOTHING,
+        ),
+        entry,
+    )
+    regions = {name: multiplied(price, factor) for name, factor in _factors_by_region(entry)}
+    return replace(price, by_region=regions)
+
+
+def _with_limits(price: ModelPrice, entry: Mapping[str, object]) -> ModelPrice:
+    return replace(
+        price,
         max_input_tokens=_positive(entry.get("max_input_tokens")),
         max_output_tokens=_positive(entry.get("max_output_tokens")),
         may_reason=bool(entry.get("supports_reasoning")),
     )
 
 
-def override(price: ModelPrice | None, rates_usd: Mapping[str, Decimal]) -> ModelPrice:
+def _factors_by_region(entry: Mapping[str, object]) -> Iterable[tuple[str, Decimal]]:
+    factors = entry.get("provider_specific_entry")
+    for name, value in factors.items() if isinstance(factors, Mapping) else ():
+        factor = usd(value)
+        if factor is not None and _REGION.fullmatch(name):
+            yield name, factor
+
+
+def multiplied(price: ModelPrice, factor: Decimal) -> ModelPrice:
+    """Return *price* with all of its rates multiplied, exactly."""
+    return replace(
+        price,
+        standard=_multiplied(price.standard, factor),
+        by_service_tier={
+            tier: _multiplied(card, factor) for tier, card in price.by_service_tier.items()
+        },
+        by_region={name: multiplied(each, factor) for name, each in price.by_region.items()},
+    )
+
+
+def _multiplied(card: RateCard, factor: Decimal) -> RateCard:
+    def times(rates: Rates) -> Rates:
+        named = {part.rate: getattr(rates, part.rate) for part in PARTS}
+        return Rates(
+            **{
+                name: EXACT.multiply(rate, factor)
+                for name, rate in named.items()
+                if rate is not None
+            }
+        )
+
+    return RateCard(
+        base=times(card.base), above=tuple((tokens, times(rates)) for tokens, rates in card.above)
+    )
+
+
+def override(
+    price: ModelPrice | None,
+    rates_usd: Mapping[str, Decimal],
+    *,
+    entry: Mapping[str, object] | None = None,
+) -> ModelPrice:
     """
     Return *price* with the configured rates in place of its own.
 
-    A named rate holds for every service tier and every length of prompt. What is not named stays
+    A named rate holds for every service tier, region and length of prompt. What is not named stays
     as it is, so that naming the input's price does not lose the cached input's.
 
     Args:
         price: The table's, or None where it has none.
         rates_usd: US dollars per token, by field of `Rates`.
+        entry: What the table says of the model all the same, such as its limits.
 
     Raises:
         ValueError: There is no price, and input or output are not named.
@@ -109,13 +147,14 @@ def override(price: ModelPrice | None, rates_usd: Mapping[str, Decimal]) -> Mode
         if missing:
             keys = " and ".join(missing)
             raise ValueError(f"{keys} must be set too: the price table has no such model")
-        return ModelPrice(standard=RateCard(base=Rates(**rates_usd)))
+        return _with_limits(ModelPrice(standard=RateCard(base=Rates(**rates_usd))), entry or {})
     return replace(
         price,
         standard=_overridden(price.standard, rates_usd),
         by_service_tier={
             tier: _overridden(card, rates_usd) for tier, card in price.by_service_tier.items()
         },
+        by_region={name: override(each, rates_usd) for name, each in price.by_region.items()},
     )
 
 
@@ -163,13 +202,13 @@ def _named_rates(entry: Mapping[str, object]) -> dict[_Cell, dict[str, Decimal]]
     is_inclusive = entry.get("litellm_provider") in _PROVIDERS_WITH_INCLUSIVE_THRESHOLDS
     named: dict[_Cell, dict[str, Decimal]] = {}
     for key, value in entry.items():
-        match = _LITELLM_KEY.fullmatch(key)
-        rate = _usd(value)
+        match = TOKEN_RATE.fullmatch(key)
+        rate = usd(value)
         if match is None or rate is None:
             continue
         litellm_key, thousands, tier = match.groups()
         threshold = _BASE if thousands is None else int(thousands) * 1000 - is_inclusive
-        named.setdefault((tier, threshold), {})[_RATE_BY_LITELLM_KEY[litellm_key]] = rate
+        named.setdefault((tier, threshold), {})[RATE_BY_KEY[litellm_key]] = rate
     return named
 
 
@@ -228,21 +267,6 @@ def _inherited(
         if rate_of(other, name) > max(rate_of(other, parent), rate_of(rates, parent))
     ]
     return max(dearer, default=None)
-
-
-def _has_dearer_uncounted_part(entry: Mapping[str, object]) -> bool:
-    return any(
-        (_usd(entry.get(key)) or 0) > (_usd(entry.get(counted_as)) or 0)
-        for key, counted_as in _NOT_COUNTED.items()
-    )
-
-
-def _usd(value: object) -> Decimal | None:
-    """A finite, non-negative amount; a float is taken as it is printed, `1e-06` as 0.000001."""
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        return None
-    amount = Decimal(str(value))
-    return amount if amount.is_finite() and amount >= 0 else None
 
 
 def _positive(value: object) -> int | None:

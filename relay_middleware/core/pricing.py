@@ -55,16 +55,21 @@ class ModelPrice:
     Attributes:
         standard: Where no service tier with rates of its own was served.
         by_service_tier: Such as `priority` and `flex`.
+        by_region: The price where the provider says that the model ran there; elsewhere this one
+            counts.
         max_input_tokens: Most input that the model takes, or None where unknown.
         max_output_tokens: Most output of one choice, or None where unknown.
         may_reason: Whether the model is known to think before it answers, if only when asked to.
+        is_media_priced: Whether tokens tell what images, audio and video in the input cost.
     """
 
     standard: RateCard
     by_service_tier: Mapping[str, RateCard] = field(default_factory=dict)
+    by_region: Mapping[str, "ModelPrice"] = field(default_factory=dict)
     max_input_tokens: int | None = None
     max_output_tokens: int | None = None
     may_reason: bool = False
+    is_media_priced: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +154,8 @@ def cost_usd(price: ModelPrice, usage: Usage) -> Decimal:
     """
     Return the exact cost of *usage* at the provider, in US dollars.
 
-    The service tier is the one that the provider says it served; where that has no rates of its
-    own, or none was told, the standard ones apply.
+    Service tier and region are those that the provider says it served; where they have no rates of
+    their own, or none was told, the standard ones apply.
     """
     parts = split(usage)
     input_tokens = (
@@ -160,7 +165,8 @@ def cost_usd(price: ModelPrice, usage: Usage) -> Decimal:
         + parts.cache_write_1h_input_tokens
         + parts.audio_input_tokens
     )
-    rates = rates_at(card_of(price, usage.service_tier), input_tokens)
+    card = card_of(_price_in(price, usage.region), usage.service_tier)
+    rates = rates_at(card, input_tokens)
     products = (
         (rates.input_usd, parts.text_input_tokens),
         (rate_of(rates, "cached_input_usd"), parts.cached_input_tokens),
@@ -175,6 +181,10 @@ def cost_usd(price: ModelPrice, usage: Usage) -> Decimal:
     for rate_usd, tokens in products:
         total = EXACT.add(total, EXACT.multiply(rate_usd, Decimal(tokens)))
     return total
+
+
+def _price_in(price: ModelPrice, region: str | None) -> ModelPrice:
+    return price if region is None else price.by_region.get(region.lower(), price)
 
 
 def card_of(price: ModelPrice, service_tier: str | None) -> RateCard:

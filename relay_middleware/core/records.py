@@ -7,9 +7,9 @@ from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 
-from relay_middleware.core.holds import HoldState
+from relay_middleware.core.holds import Hold, HoldState
 from relay_middleware.core.identifiers import ApiKeyId, CustomerId, DeploymentId, HoldId
-from relay_middleware.core.money import NanoUsd
+from relay_middleware.core.money import NO_MONEY, NanoUsd
 from relay_middleware.core.usage import Usage, UsageSource
 
 
@@ -60,7 +60,9 @@ class RequestEnded:
 
     Attributes:
         hold_id: The request's identifier; appending the same one twice keeps one row.
-        state: `SETTLED`, or `RELEASED` after a dispatch that cost nothing.
+        state: `SETTLED`; `RELEASED` after a dispatch that cost nothing; or `EXPIRED`: nobody knows
+            what it came to, so *hold_nano_usd* counts against the limits, and nothing is charged,
+            until a later record of the same request says better.
         status_code: What the client got.
         usage: None where nothing was used.
         cost_usd: Exact cost at the provider; `cost_nano_usd` is the same, rounded half to even.
@@ -68,6 +70,7 @@ class RequestEnded:
         hold_nano_usd: What was set aside.
         reserved_at: Instant that decides the period; aware, UTC; as is *ended_at*.
         is_bound_exact: Whether the hold was a proven upper bound.
+        attempts: Oldest first. A released request without any was never sent to a provider.
     """
 
     hold_id: HoldId
@@ -91,6 +94,62 @@ class RequestEnded:
     reserved_at: datetime
     ended_at: datetime
     attempts: tuple[Attempt, ...]
+
+    @property
+    def tokens(self) -> int:
+        """What counts against token limits."""
+        return 0 if self.usage is None else self.usage.input_tokens + self.usage.output_tokens
+
+
+NO_ANSWER = 499
+"""Status of a request whose client got none: nginx's number."""
+
+
+def expired(hold: Hold, at: datetime) -> RequestEnded:
+    """Return the record of a hold whose time ran out at *at*: nobody knows what it came to."""
+    return _uncharged(hold, HoldState.EXPIRED, at, NO_ANSWER, ())
+
+
+def released(
+    hold: Hold, at: datetime, *, status_code: int = NO_ANSWER, attempts: tuple[Attempt, ...] = ()
+) -> RequestEnded:
+    """
+    Return the record of a hold that was given back at *at*, because no provider gave an answer.
+
+    Args:
+        status_code: What the client got.
+        attempts: The tries that were made; none where no provider was called.
+    """
+    return _uncharged(hold, HoldState.RELEASED, at, status_code, attempts)
+
+
+def _uncharged(
+    hold: Hold, state: HoldState, at: datetime, status_code: int, attempts: tuple[Attempt, ...]
+) -> RequestEnded:
+    facts = hold.facts
+    return RequestEnded(
+        hold_id=hold.hold_id,
+        customer_id=hold.customer_id,
+        api_key_id=facts.api_key_id,
+        tier=facts.tier,
+        endpoint=facts.endpoint,
+        model=facts.model,
+        state=state,
+        status_code=status_code,
+        is_stream=facts.is_stream,
+        provider=None,
+        deployment_model=None,
+        usage=None,
+        usage_source=None,
+        cost_usd=Decimal(0),
+        cost_nano_usd=NO_MONEY,
+        charge_nano_usd=NO_MONEY,
+        hold_nano_usd=hold.amount_nano_usd,
+        is_bound_exact=facts.is_bound_exact,
+        reserved_at=facts.reserved_at,
+        ended_at=at,
+        attempts=attempts,
+    )
 
 
 LedgerRecord = CustomerCreated | RequestEnded

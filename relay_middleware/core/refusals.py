@@ -67,10 +67,14 @@ DO_NOT_RETRY: Mapping[str, str] = {"x-should-retry": "false"}
 """openai-python repeats a 429 unless told not to; this header tells it (its source, 2.54)."""
 
 
+def whole_s(seconds: float) -> int:
+    """Return a wait in whole seconds, rounded up: earlier would be refused again."""
+    return max(1, math.ceil(seconds))
+
+
 def retry_after(seconds: float) -> dict[str, str]:
     """Return the header that says when to try again."""
-    # Whole seconds, rounded up: earlier would be refused again.
-    return {"retry-after": str(max(1, math.ceil(seconds)))}
+    return {"retry-after": str(whole_s(seconds))}
 
 
 def invalid_request(
@@ -280,12 +284,15 @@ def no_deployment_available(retry_after_s: float) -> Refusal:
 
 
 def enforcement_unavailable() -> Refusal:
-    """503: limits cannot be checked, so nothing is let through."""
+    """503: limits cannot be checked, and the customer is not let through without."""
     return Refusal(
         status_code=503,
         code="enforcement_unavailable",
         type="server_error",
-        message="Limits cannot be checked at the moment. Nothing was charged.",
+        message=(
+            "Limits cannot be checked at the moment, so no provider was called. Nothing was "
+            "charged. Repeat the request in a while."
+        ),
         headers=retry_after(1),
     )
 

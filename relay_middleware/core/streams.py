@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from relay_middleware.core.annotation import annotated
 from relay_middleware.core.sse import DONE, ServerSentEvent, encode
-from relay_middleware.core.usage import Usage
+from relay_middleware.core.usage import Usage, UsageSource, with_output
 
 # Only events that match are decoded. Inside a JSON text the quotes would be escaped, so a model
 # that writes these words does not match.
@@ -39,6 +39,7 @@ class StreamAnnotator:
         usage: What the provider reported last, or None.
         usage_object: The same, as the provider sent it.
         output_bytes: Text received so far, for counting where no usage comes.
+        unreported_bytes: The part of it that came after the usage that was reported last.
         is_ended: `[DONE]` or an error event has come; later events are ignored.
         is_broken: The provider reported an error inside the stream.
         is_finished: Some `finish_reason` has come, so that an end without `[DONE]` is whole.
@@ -64,6 +65,7 @@ class StreamAnnotator:
         self.usage: Usage | None = None
         self.usage_object: Mapping[str, object] | None = None
         self.output_bytes = 0
+        self.unreported_bytes = 0
         self.is_ended = False
         self.is_broken = False
         self.is_finished = False
@@ -85,7 +87,9 @@ class StreamAnnotator:
         if event.data == DONE:
             self.is_ended = True
             return b""
-        self.output_bytes += self._count(event.data)
+        received_bytes = self._count(event.data)
+        self.output_bytes += received_bytes
+        self.unreported_bytes += received_bytes
         chunk = self._notable(event.data)
         if chunk is None:
             self._last_data = event.data
@@ -108,6 +112,7 @@ class StreamAnnotator:
         usage = self._usage_of(chunk)
         if usage is not None:
             self.usage = usage
+            self.unreported_bytes = 0
             usage_object = chunk["usage"]
             self.usage_object = usage_object if isinstance(usage_object, Mapping) else None
         has_choices = bool(chunk.get("choices"))
@@ -122,6 +127,20 @@ class StreamAnnotator:
     def _release(self) -> bytes:
         held, self._held = self._held, None
         return b"" if held is None else held.event.raw
+
+    def usage_so_far(self, begun: Callable[[], Usage]) -> tuple[Usage, UsageSource]:
+        """
+        Return what the answer has used, and who says so: of one that was cut off, no report of the
+        provider's is the last.
+
+        Args:
+            begun: Returns its input; asked where the provider has reported nothing here.
+        """
+        if self.usage is None:
+            return with_output(begun(), self.output_bytes), UsageSource.COUNTED
+        if self.unreported_bytes:
+            return with_output(self.usage, self.unreported_bytes), UsageSource.COUNTED
+        return self.usage, UsageSource.PROVIDER
 
     def finish(
         self, *, usage: Mapping[str, object], added: bytes, error: Mapping[str, object] | None

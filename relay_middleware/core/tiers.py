@@ -9,7 +9,8 @@ from enum import Enum
 
 from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.money import EXACT, NANO_USD_PER_USD, NO_MONEY, NanoUsd
-from relay_middleware.core.periods import Period
+from relay_middleware.core.periods import UTC_CALENDAR, Calendar, Period
+from relay_middleware.core.rates import TokenLimit
 
 DEFAULT_OUTPUT_TOKENS = 4096
 """Output cap of a request that names none, on a tier that names none."""
@@ -47,6 +48,24 @@ class OnInsufficient(Enum):
     """Its output cap is lowered until it fits, where that leaves a useful answer."""
 
 
+class OnDisconnect(Enum):
+    """What becomes of an answer whose client has gone."""
+
+    DRAIN = "drain"
+    """It is read to its end, and charged as the provider reports it."""
+    CANCEL = "cancel"
+    """The provider is hung up on at once, and what had come is charged."""
+
+
+class OnOutage(Enum):
+    """What becomes of a request while limits cannot be checked."""
+
+    CLOSED = "closed"
+    """It is refused."""
+    OPEN = "open"
+    """It is served, and counted when the store is back."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
     """
@@ -56,10 +75,13 @@ class Tier:
         models: Names a client may ask for; None allows every configured one.
         default_model: Used when the request names none.
         rate_limits: In the notation of `limits` (`20/minute`), shortest window first.
+        token_limits: Input and output together; no two over the same window, shortest first.
+        max_concurrency: The most requests of one customer at the same time; None: no limit.
         spend_limits: Ceiling by period; a period that is absent has none.
         default_output_tokens: Output cap of a request that names none; None: see `output_cap`.
         max_output_tokens: Highest output cap of one answer; None: only the model's own.
         min_output_tokens: Lowest output cap that `SHRINK` may write.
+        on_outage: None: see `outage_policy`.
         margin: What is added to the provider's cost.
     """
 
@@ -67,11 +89,15 @@ class Tier:
     models: frozenset[str] | None
     default_model: str | None = None
     rate_limits: tuple[str, ...] = ()
+    token_limits: tuple[TokenLimit, ...] = ()
+    max_concurrency: int | None = None
     spend_limits: Mapping[Period, NanoUsd] = field(default_factory=dict)
     default_output_tokens: int | None = None
     max_output_tokens: int | None = None
     min_output_tokens: int = MIN_OUTPUT_TOKENS
     on_insufficient: OnInsufficient = OnInsufficient.REJECT
+    on_disconnect: OnDisconnect = OnDisconnect.DRAIN
+    on_outage: OnOutage | None = None
     margin: Margin = Margin()
 
     def allows(self, model: str) -> bool:
@@ -95,6 +121,7 @@ class Customer:
         tier: Name of the tier.
         spend_limits: The customer's own ceilings, which override the tier's period by period; None
             as a value lifts the tier's.
+        calendar: When the customer's periods begin.
         is_new: Not in SQL yet: its row is still to be written.
     """
 
@@ -102,6 +129,7 @@ class Customer:
     tier: str
     status: CustomerStatus = CustomerStatus.ACTIVE
     spend_limits: Mapping[Period, NanoUsd | None] = field(default_factory=dict)
+    calendar: Calendar = UTC_CALENDAR
     is_new: bool = False
 
 
@@ -111,6 +139,20 @@ def spend_limits_of(customer: Customer, tier: Tier) -> dict[Period, NanoUsd]:
     """
     merged: dict[Period, NanoUsd | None] = {**tier.spend_limits, **customer.spend_limits}
     return {period: limit for period, limit in merged.items() if limit is not None}
+
+
+def outage_policy(tier: Tier, *, has_spend_limit: bool) -> OnOutage:
+    """
+    Return what becomes of a customer's requests while limits cannot be checked.
+
+    Where the tier does not say: a limit of money holds always, a limit of pace gives way.
+
+    Args:
+        has_spend_limit: Whether one applies to the customer, its own or its tier's.
+    """
+    if tier.on_outage is not None:
+        return tier.on_outage
+    return OnOutage.CLOSED if has_spend_limit else OnOutage.OPEN
 
 
 def output_cap(tier: Tier, *, asked: int | None, is_limited: bool) -> int | None:

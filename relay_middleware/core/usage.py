@@ -7,7 +7,7 @@ twice.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -16,7 +16,7 @@ class UsageSource(Enum):
 
     PROVIDER = "provider"
     COUNTED = "counted"
-    """The provider sent none: counted here by `counted_usage`."""
+    """The provider sent none, or none of all that came: counted here, wholly or in part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,7 @@ class Usage:
         reasoning_tokens: Output that the client does not see.
         audio_output_tokens: Audio in the output.
         service_tier: The one that the provider says it served, or None.
+        region: Where the provider says the model ran, if that decides the price, or None.
     """
 
     input_tokens: int
@@ -45,6 +46,7 @@ class Usage:
     reasoning_tokens: int = 0
     audio_output_tokens: int = 0
     service_tier: str | None = None
+    region: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,11 @@ def split(usage: Usage) -> UsageParts:
 
 
 def from_openai(
-    usage: object, *, reasoning_in_output: bool, service_tier: object = None
+    usage: object,
+    *,
+    reasoning_in_output: bool,
+    service_tier: object = None,
+    needs_output: bool = False,
 ) -> Usage | None:
     """
     Read the `usage` object of OpenAI's chat completions or embeddings.
@@ -102,45 +108,57 @@ def from_openai(
         usage: The decoded member, whatever it was.
         reasoning_in_output: Whether `completion_tokens` includes `reasoning_tokens`.
         service_tier: The answer's own member of that name.
+        needs_output: Whether an answer of this kind has output, so that its count must be there.
 
     Returns:
-        None where *usage* is not an object with a whole, non-negative `prompt_tokens`: then the
-        provider sent no usage. A count of zero is a count.
+        None where *usage* is not an object with a whole, non-negative `prompt_tokens`, and
+        `completion_tokens` where that must be there: then the provider sent no usage, and nothing
+        is free for that. A count of zero is a count.
 
     A translated answer has LiteLLM's `usage`, which is OpenAI's with the cache's writes beside.
 
     Source: OpenAI API reference, "The chat completion object", read 2026-11-23; xAI, "Chat
-    completions", usage with `reasoning_tokens` beside `completion_tokens`, read 2026-11-23.
+    completions", usage with `reasoning_tokens` beside `completion_tokens`, read 2026-11-23;
+    Anthropic, "Data residency" (`inference_geo` in the usage, which LiteLLM hands on), read
+    2026-11-24.
     """
     if not isinstance(usage, Mapping):
         return None
     input_tokens = _count(usage, "prompt_tokens")
-    if input_tokens is None:
+    output_tokens = _count(usage, "completion_tokens")
+    if input_tokens is None or (needs_output and output_tokens is None):
         return None
-    of_input = _object(usage, "prompt_tokens_details")
     of_output = _object(usage, "completion_tokens_details")
-    # LiteLLM's, of a translated answer: the writes by how long they are kept.
-    of_writes = _object(of_input, "cache_creation_token_details")
-    write_1h_tokens = _count(of_writes, "ephemeral_1h_input_tokens") or 0
-    write_tokens = _count(of_input, "cache_write_tokens") or 0
     reasoning_tokens = _count(of_output, "reasoning_tokens") or 0
-    output_tokens = _count(usage, "completion_tokens") or 0
-    return Usage(
-        input_tokens=input_tokens,
-        output_tokens=output_tokens if reasoning_in_output else output_tokens + reasoning_tokens,
-        cached_input_tokens=_count(of_input, "cached_tokens") or 0,
-        cache_write_input_tokens=max(0, write_tokens - write_1h_tokens),
-        cache_write_1h_input_tokens=write_1h_tokens,
-        audio_input_tokens=_count(of_input, "audio_tokens") or 0,
+    beside_tokens = 0 if reasoning_in_output else reasoning_tokens
+    return replace(
+        _of_input(input_tokens, _object(usage, "prompt_tokens_details")),
+        output_tokens=(output_tokens or 0) + beside_tokens,
         reasoning_tokens=reasoning_tokens,
         audio_output_tokens=_count(of_output, "audio_tokens") or 0,
-        service_tier=service_tier if isinstance(service_tier, str) else None,
+        service_tier=_text(service_tier),
+        region=_text(usage.get("inference_geo")),
+    )
+
+
+def _of_input(input_tokens: int, details: Mapping[object, object]) -> Usage:
+    # LiteLLM's, of a translated answer: the writes by how long they are kept.
+    of_writes = _object(details, "cache_creation_token_details")
+    write_1h_tokens = _count(of_writes, "ephemeral_1h_input_tokens") or 0
+    write_tokens = _count(details, "cache_write_tokens") or 0
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=0,
+        cached_input_tokens=_count(details, "cached_tokens") or 0,
+        cache_write_input_tokens=max(0, write_tokens - write_1h_tokens),
+        cache_write_1h_input_tokens=write_1h_tokens,
+        audio_input_tokens=_count(details, "audio_tokens") or 0,
     )
 
 
 BYTES_PER_TOKEN = 4
 """Average of English prose under today's tokenizers (4 to 6); counted when nobody reports. Far from
-one token a byte, which is what a hold assumes, so a counted charge stays under its hold."""
+one token a byte, which is what a hold assumes of the input; of the output see `within_cap`."""
 
 
 def counted_usage(*, input_bytes: int, output_bytes: int) -> Usage:
@@ -157,6 +175,30 @@ def counted_usage(*, input_bytes: int, output_bytes: int) -> Usage:
     )
 
 
+def with_output(usage: Usage, output_bytes: int) -> Usage:
+    """
+    Return *usage*, and beside it the output that came since it was reported, counted.
+
+    Args:
+        output_bytes: UTF-8 bytes of the text and tool arguments received from the provider.
+    """
+    return replace(usage, output_tokens=usage.output_tokens - (-output_bytes // BYTES_PER_TOKEN))
+
+
+def within_cap(usage: Usage, output_cap_tokens: int) -> Usage:
+    """
+    Return *usage*, which was counted, with no more output than the provider was allowed: words of
+    more than four bytes are counted as more tokens than they are, and a hold must not be passed by
+    an estimate.
+    """
+    return replace(usage, output_tokens=min(usage.output_tokens, output_cap_tokens))
+
+
+def without_output(usage: Usage) -> Usage:
+    """Return the input of *usage*: what a provider reports before its answer says no more."""
+    return replace(usage, output_tokens=0, reasoning_tokens=0, audio_output_tokens=0)
+
+
 MAX_TOKENS = 2**31 - 1
 """Most tokens that are believed. No model takes a thousandth of it, and what it costs still fits
 the 64-bit integers of Redis and SQL."""
@@ -168,6 +210,10 @@ def _count(container: Mapping[object, object], key: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_TOKENS:
         return None
     return value
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _object(container: Mapping[object, object], key: str) -> Mapping[object, object]:

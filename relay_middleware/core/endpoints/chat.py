@@ -18,9 +18,42 @@ PATH = "chat/completions"
 MAX_CHOICES = 128
 """OpenAI's own ceiling of `n`."""
 
-PAID_MEMBERS = ("web_search_options", "search_parameters", "plugins", "prediction")
-"""Members that buy something other than tokens of this answer: searches (OpenAI, xAI, OpenRouter),
-and predicted output, whose rejected tokens are billed beyond the output cap."""
+PAID_MEMBERS = (
+    # Searches and other tools of the provider's own. OpenAI, "Web search"; xAI, "Live search";
+    # OpenRouter, "Web search" and "Plugins"; Groq, "Compound"; Alibaba Cloud, "Qwen API reference";
+    # Cohere, "Compatibility API"; Microsoft, "Azure OpenAI On Your Data".
+    "web_search_options",
+    "search_parameters",
+    "plugins",
+    "search_settings",
+    "compound_custom",
+    "enable_search",
+    "search_options",
+    "enable_code_interpreter",
+    "connectors",
+    "data_sources",
+    # Predicted output, whose rejected tokens are billed beyond the output cap. OpenAI, "Predicted
+    # Outputs".
+    "prediction",
+    # Another model, or another company's price for the same. OpenRouter, "Model fallbacks",
+    # "Provider routing" and "Presets".
+    "models",
+    "route",
+    "provider",
+    "preset",
+    # A faster or nearer machine for a higher price. Anthropic, "Fast mode" and "Data residency".
+    "speed",
+    "inference_geo",
+    # What the provider has stored counts as input. Google, "OpenAI compatibility" (`cached_content`
+    # inside `extra_body`).
+    "cached_content",
+    "extra_body",
+    "previous_response_id",
+    "conversation",
+    # An answer that comes later, without its usage. xAI, "Deferred chat completions".
+    "deferred",
+)
+"""Members that buy something other than tokens of this answer, read 2026-11-23 and 2026-11-24."""
 
 _PARAMETERS = frozenset(
     {
@@ -55,8 +88,49 @@ _PARAMETERS = frozenset(
     }
 )
 
-_PLAIN_TOOLS = frozenset({"function", "custom"})
-_PLAIN_CONTENT = frozenset({"text", "refusal"})
+# Tuples, where a client's value is looked for: it may be anything, also what has no hash.
+_PLAIN_TOOLS = ("function", "custom")
+_PLAIN_TOOL_MEMBERS = frozenset(
+    {
+        "type",
+        "function",
+        "custom",
+        "name",
+        "description",
+        "parameters",
+        "strict",
+        # Anthropic's.
+        "input_schema",
+        "input_examples",
+        "cache_control",
+    }
+)
+"""LiteLLM takes a tool with a single other member for one of Google's, such as `googleSearch`.
+Source: LiteLLM 1.106.2, `vertex_and_google_ai_studio_gemini.py`, `_map_function`."""
+
+_PLAIN_CONTENT = ("text", "refusal")
+_PLAIN_MESSAGE_MEMBERS = frozenset(
+    {
+        "role",
+        "content",
+        "name",
+        "refusal",
+        "tool_calls",
+        "tool_call_id",
+        "function_call",
+        # What providers answer beside, which clients hand back.
+        "annotations",
+        "reasoning",
+        "reasoning_content",
+        "reasoning_details",
+        "thinking_blocks",
+        "provider_specific_fields",
+        "extra_content",
+        "cache_control",
+        "prefix",
+    }
+)
+_PLAIN_MODALITIES = ("text", "audio")
 _BINARY_MEMBERS = frozenset({"image_url", "input_audio", "file"})
 
 
@@ -85,13 +159,17 @@ def parse(body: object) -> Call:
         is_stream=is_stream,
         wants_usage_chunk=is_stream
         and members.flag(members.mapping(checked, "stream_options"), "include_usage"),
-        choices=members.positive(checked, "n", at_most=MAX_CHOICES) or 1,
+        choices=max(
+            members.positive(checked, name, at_most=MAX_CHOICES) or 1 for name in ("n", "best_of")
+        ),
         asked_output_tokens=min((cap for cap in caps if cap is not None), default=None),
         framed_inputs=len(messages),
-        has_tools=bool(members.objects(checked, "tools")) or bool(checked.get("functions")),
+        has_tools=any(checked.get(name) for name in ("tools", "functions"))
+        or checked.get("response_format") not in (None, {"type": "text"}),
         has_opaque_input=any(_is_opaque(message) for message in messages),
         unbounded_member=_unbounded_member(checked),
         asks_for_reasoning=_asks_for_reasoning(checked),
+        asks_for_audio="audio" in _items(checked, "modalities"),
         service_tier=members.text(checked, "service_tier"),
         user=checked.get("user"),
     )
@@ -99,26 +177,45 @@ def parse(body: object) -> Call:
 
 def _is_opaque(message: JsonObject) -> bool:
     """Say whether *message* carries more than text; refuse one whose content has no such form."""
-    if message.get("audio") is not None:  # an earlier spoken answer, by reference
-        return True
     content = message.get("content")
-    if content is None or isinstance(content, str):
-        return False
-    if not isinstance(content, list):
+    if not isinstance(content, str | list | None):
         raise members.wrong_type("messages", "a list of messages whose content is text or parts")
-    return any(
-        not isinstance(part, Mapping) or part.get("type") not in _PLAIN_CONTENT for part in content
+    parts = content if isinstance(content, list) else []
+    return (
+        # Such as an earlier spoken answer, by reference.
+        any(message[name] for name in message.keys() - _PLAIN_MESSAGE_MEMBERS)
+        or any(
+            not isinstance(part, Mapping) or part.get("type") not in _PLAIN_CONTENT
+            for part in parts
+        )
     )
 
 
 def _unbounded_member(body: JsonObject) -> str | None:
     for name in PAID_MEMBERS:
-        if body.get(name) is not None:
+        if body.get(name) not in (None, False, []):
             return name
-    tools = members.objects(body, "tools")
-    if any(tool.get("type", "function") not in _PLAIN_TOOLS for tool in tools):
-        return "tools"
-    return None
+    members.objects(body, "tools")
+    for name in ("tools", "functions"):
+        if not all(_is_plain(tool) for tool in _items(body, name)):
+            return name
+    is_plain = all(form in _PLAIN_MODALITIES for form in _items(body, "modalities"))
+    return None if is_plain else "modalities"
+
+
+def _is_plain(tool: object) -> bool:
+    """Say whether the client runs *tool*, and not the provider for a fee."""
+    return (
+        isinstance(tool, Mapping)
+        and tool.get("type", "function") in _PLAIN_TOOLS
+        and tool.keys() <= _PLAIN_TOOL_MEMBERS
+    )
+
+
+def _items(body: JsonObject, name: str) -> list[object]:
+    """What the list *name* holds; nothing where it is none, which its provider will say."""
+    value = body.get(name)
+    return value if isinstance(value, list) else []
 
 
 _NO_REASONING = ("none", "disabled", "minimal")
@@ -139,6 +236,7 @@ def usage_of(answer: JsonObject, *, reasoning_in_output: bool) -> Usage | None:
         answer.get("usage"),
         reasoning_in_output=reasoning_in_output,
         service_tier=answer.get("service_tier"),
+        needs_output=True,
     )
 
 
@@ -173,6 +271,44 @@ def _text_bytes(value: object) -> int:
     return 0
 
 
+def input_text(body: JsonObject) -> str:
+    """
+    Return all texts of *body* that a model may read, a line each: names and numbers too, because
+    tools and forms of answers are made of them.
+    """
+    read = {name: value for name, value in body.items() if name not in _NOT_READ}
+    return "\n".join(members.texts(read))
+
+
+_NOT_READ = frozenset(
+    {
+        "model",
+        "stream",
+        "stream_options",
+        "n",
+        "seed",
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "max_completion_tokens",
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+        "parallel_tool_calls",
+        "service_tier",
+        "store",
+        "metadata",
+        "user",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+    }
+)
+"""Members that say how to answer, and not what to."""
+
+
 def to_wire(usage: Usage) -> dict[str, object]:
     """Return *usage* as OpenAI's `usage` object: for answers whose provider sent none."""
     return {
@@ -188,6 +324,7 @@ ENDPOINT = Endpoint(
     usage_of=usage_of,
     output_bytes=output_bytes,
     input_bytes=input_bytes,
+    input_text=input_text,
     to_wire=to_wire,
     answer_member="choices",
     parameters=_PARAMETERS,

@@ -4,6 +4,8 @@
 Source: OpenAI API reference, "Create embeddings", read 2026-11-23.
 """
 
+import re
+
 from relay_middleware.core.endpoints import members
 from relay_middleware.core.endpoints.endpoint import Call, Endpoint
 from relay_middleware.core.endpoints.members import JsonObject
@@ -14,6 +16,10 @@ PATH = "embeddings"
 
 MAX_INPUTS = 2048
 """OpenAI's own ceiling of an array."""
+
+PAID_MEMBERS = ("messages", "images", "inputs", "models", "route", "provider", "extra_body")
+"""Members by which a server takes further input, or another model: vLLM, "Embeddings API"; Voyage,
+"Multimodal embeddings"; OpenRouter, "Embeddings"; read 2026-11-24."""
 
 _ENCODING_FORMATS = ("float", "base64")
 
@@ -39,10 +45,19 @@ def parse(body: object) -> Call:
         model=members.text(checked, "model"),
         choices=0,
         framed_inputs=len(inputs),
+        contexts=len(inputs),
         # What is no text (a picture, at providers that take one) costs what no length tells.
-        has_opaque_input=not all(isinstance(item, str | int | list) for item in inputs),
+        has_opaque_input=not all(_is_text(item) for item in inputs),
+        may_name_media=any(isinstance(item, str) and _MEDIA.search(item) for item in inputs),
+        unbounded_member=next((name for name in PAID_MEMBERS if checked.get(name)), None),
         user=checked.get("user"),
     )
+
+
+_MEDIA = re.compile(r"^data:|^s3://|gs://|^files/|^https://")
+"""Texts that LiteLLM 1.106.2 hands to multimodal models as what they point to
+(`llms/bedrock/embed`, `llms/cohere/embed`, `llms/vertex_ai/multimodal_embeddings` and
+`gemini_embeddings`, read 2026-11-24)."""
 
 
 def _inputs(body: JsonObject) -> list[object]:
@@ -71,6 +86,11 @@ def _inputs(body: JsonObject) -> list[object]:
     if any(_is_token(item) or item in ("", []) for item in given):
         raise members.wrong_type("input", "a text, or an array of texts or of token arrays")
     return given
+
+
+def _is_text(item: object) -> bool:
+    """Say whether *item* is a text, as it is written or as tokens."""
+    return isinstance(item, str) or (isinstance(item, list) and all(map(_is_token, item)))
 
 
 def _is_token(item: object) -> bool:
@@ -103,6 +123,11 @@ def _text_bytes(value: object) -> int:
     return _BYTES_OF_A_TOKEN if _is_token(value) else 0
 
 
+def input_text(body: JsonObject) -> str:
+    """Return the texts of *body*'s input, a line each; a token is at least one of its digits."""
+    return "\n".join(members.texts(body.get("input")))
+
+
 def to_wire(usage: Usage) -> dict[str, object]:
     """Return *usage* as OpenAI's `usage` object of embeddings."""
     return {"prompt_tokens": usage.input_tokens, "total_tokens": usage.input_tokens}
@@ -114,6 +139,7 @@ ENDPOINT = Endpoint(
     usage_of=usage_of,
     output_bytes=output_bytes,
     input_bytes=input_bytes,
+    input_text=input_text,
     to_wire=to_wire,
     answer_member="data",
     parameters=_PARAMETERS,

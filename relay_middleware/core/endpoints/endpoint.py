@@ -27,11 +27,16 @@ class Call:
         asked_output_tokens: Output cap of one choice that the client named, or None.
         framed_inputs: How many inputs there are that a provider wraps something around, such as
             messages.
-        has_tools: Whether functions are described, around which a provider writes instructions.
+        contexts: How many inputs the model reads apart from each other, each up to its context.
+        has_tools: Whether functions, or a form of the answer, are described, around which a
+            provider writes instructions.
         has_opaque_input: Whether some input's tokens cannot be told from its bytes: images, audio,
             files, and references to what a provider has stored.
+        may_name_media: Whether some text may be taken for a reference to such, where LiteLLM
+            translates.
         unbounded_member: A member that buys something without a bound, or None.
         asks_for_reasoning: Whether the client asked the model to think first.
+        asks_for_audio: Whether the answer may be spoken.
         service_tier: As asked.
         user: The body's `user`, whatever it is.
     """
@@ -43,10 +48,13 @@ class Call:
     choices: int
     asked_output_tokens: int | None = None
     framed_inputs: int
+    contexts: int = 1
     has_tools: bool = False
     has_opaque_input: bool = False
+    may_name_media: bool = False
     unbounded_member: str | None = None
     asks_for_reasoning: bool = False
+    asks_for_audio: bool = False
     service_tier: str | None = None
     user: object = None
 
@@ -76,6 +84,7 @@ class Endpoint:
         output_bytes: Bytes of text in the JSON of an answer or a chunk: counted where no provider
             did.
         input_bytes: UTF-8 bytes of the texts in a request's body; for the same.
+        input_text: All texts of a request that a model reads: for counting its tokens.
         to_wire: OpenAI's `usage` object of this endpoint: for answers whose provider sent none.
         answer_member: Member that an answer has and an error has not.
         parameters: Members of a body that a translated provider may be told (DESIGN 7); the model
@@ -87,6 +96,7 @@ class Endpoint:
     usage_of: UsageReader
     output_bytes: Callable[[bytes], int]
     input_bytes: Callable[[JsonObject], int]
+    input_text: Callable[[JsonObject], str]
     to_wire: Callable[[Usage], Mapping[str, object]]
     answer_member: str
     parameters: frozenset[str]

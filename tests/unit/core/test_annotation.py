@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from relay_middleware.core import annotation
 from relay_middleware.core.annotation import Receipt
-from relay_middleware.core.rates import RateStatus
+from relay_middleware.core.rates import RateStatus, TokenLimit, TokenWindow
 
 
 def decoded(members: bytes) -> dict[str, object]:
@@ -188,6 +188,26 @@ def test_rate_headers_show_the_tightest() -> None:
         b"x-ratelimit-reset-requests": b"24h0m0s",
     }
     assert annotation.rate_headers([]) == []
+
+
+def test_token_headers_show_the_tightest() -> None:
+    """
+    450 of 1000 a minute are less than 600 of 800 a day; all 1000 are there again in 1 min 45 s.
+    """
+    window = TokenWindow(previous_tokens=600, current_tokens=100, elapsed_ms=15_000)
+    minute = window.status(TokenLimit("1000/minute", 1000, 60))
+    day = TokenWindow(previous_tokens=0, current_tokens=200, elapsed_ms=0).status(
+        TokenLimit("800/day", 800, 86_400)
+    )
+
+    headers = dict(annotation.token_headers([day, minute]))
+
+    assert headers == {
+        b"x-ratelimit-limit-tokens": b"1000",
+        b"x-ratelimit-remaining-tokens": b"450",
+        b"x-ratelimit-reset-tokens": b"1m45s",
+    }
+    assert annotation.token_headers([]) == []
 
 
 @pytest.mark.parametrize(

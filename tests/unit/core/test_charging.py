@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from fixtures.holds import balance, facts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,15 +16,15 @@ from relay_middleware.core.charging import (
     Candidate,
     Demand,
     bill,
+    bound_tokens,
     hold_amount,
     largest_cap_tokens,
+    largest_cap_within_tokens,
     refuse_money,
-    shrunk_cap_tokens,
     spend_remaining,
 )
 from relay_middleware.core.holds import (
     Account,
-    Balance,
     Hold,
     NotReserved,
     Reserved,
@@ -95,6 +96,75 @@ def test_cap_that_does_not_bound_is_not_believed() -> None:
     asked = Demand(candidates=[candidate], choices=1, service_tier=None, margin=Margin())
 
     assert hold_amount(asked, 50) == 10_000_000
+
+
+def test_what_has_no_price_is_held_for_nothing() -> None:
+    """
+    A deployment without a price adds nothing to what another is held for.
+    """
+    unpriced = Candidate(price=None, input_bound=InputBound(tokens=100, is_exact=False))
+    asked = demand(price("1", "10"))
+
+    assert hold_amount(replace(asked, candidates=[unpriced]), 50) == 0
+    assert hold_amount(replace(asked, candidates=[unpriced, *asked.candidates]), 50) == 600_000
+
+
+@pytest.mark.parametrize(
+    ("choices", "cap", "expected"),
+    [
+        # 100 + 1 x 50.
+        (1, 50, 150),
+        (3, 50, 250),
+        # Embeddings give none.
+        (0, 50, 100),
+        # The model's own.
+        (1, 900, 500),
+        (1, None, 500),
+    ],
+)
+def test_most_tokens(choices: int, cap: int | None, expected: int) -> None:
+    """
+    100 input tokens, and as many answers as are asked for, each as long as its cap or its model
+    lets it be.
+    """
+    asked = demand(price("1", "1", max_output_tokens=400), choices=choices)
+
+    assert bound_tokens(asked, cap) == expected
+
+
+def test_most_tokens_of_any_deployment() -> None:
+    """
+    The deployment that can take the most counts: there reasoning is beyond the cap, so that its
+    model's 400 tokens may come; nowhere, none.
+    """
+    asked = demand(price("1", "1"), price("0", "0", max_output_tokens=400))
+    first, second = asked.candidates
+    endless = replace(second, is_output_capped=False)
+
+    assert bound_tokens(asked, 50) == 150
+    assert bound_tokens(replace(asked, candidates=[first, endless]), 50) == 500
+    assert bound_tokens(replace(asked, candidates=[]), 50) == 0
+
+
+def test_counted_tokens_lower_what_is_held() -> None:
+    """
+    Of 100 bytes 10 tokens were counted: with 3 percent and 5 for what is around them 16, at the one
+    deployment that counts so.
+    """
+    asked = replace(demand(price("1", "0"), price("1", "0")), framing_tokens=5)
+    known, unknown = asked.candidates
+    asked = replace(asked, candidates=[replace(known, encoding="o200k_base"), unknown])
+
+    counted = asked.with_input_tokens(10)
+
+    assert counted.encodings == asked.encodings == {"o200k_base"}
+    assert [each.input_bound for each in counted.candidates] == [
+        InputBound(tokens=16, is_exact=False),
+        InputBound(tokens=100, is_exact=True),
+    ]
+    assert hold_amount(counted, 1) == 100_000
+    assert hold_amount(replace(counted, candidates=counted.candidates[:1]), 1) == 16_000
+    assert (asked.is_exact, counted.is_exact) == (True, False)
 
 
 def test_nothing_priced_holds_nothing() -> None:
@@ -201,6 +271,18 @@ def test_largest_cap_that_fits(available: int, below: int, expected: int) -> Non
     assert largest_cap_tokens(asked, NanoUsd(available), below=below) == expected
 
 
+@pytest.mark.parametrize(
+    ("tokens", "choices", "expected"), [(150, 1, 50), (151, 2, 25), (100, 1, 0), (9999, 1, 499)]
+)
+def test_largest_cap_within_tokens(tokens: int, choices: int, expected: int) -> None:
+    """
+    What 100 input tokens leave of the tokens is shared by the answers, under a cap of 500.
+    """
+    asked = demand(price("1", "10"), choices=choices)
+
+    assert largest_cap_within_tokens(asked, tokens, below=500) == expected
+
+
 def hold_of(amount: int, limit: int | None) -> Hold:
     return Hold(
         hold_id=HoldId("h"),
@@ -214,12 +296,7 @@ def hold_of(amount: int, limit: int | None) -> Hold:
             for i, window in enumerate(windows_of(AT))
         ),
         ttl_s=1,
-    )
-
-
-def balance(posted: int, held: int) -> Balance:
-    return Balance(
-        posted_nano_usd=NanoUsd(posted), held_nano_usd=NanoUsd(held), credit_nano_usd=NanoUsd(0)
+        facts=facts(),
     )
 
 
@@ -248,80 +325,33 @@ def test_which_refusal(amount: int, posted: int, held: int, expected: str) -> No
     assert refusal.code == expected
 
 
-def refused_with(*spent: int) -> tuple[Hold, NotReserved]:
-    """A hold under a limit of 100,000 nano-dollars, refused with these amounts posted."""
-    hold = hold_of(500_000, 100_000)
-    hold = replace(
-        hold,
-        accounts=tuple(
-            replace(account, limit_nano_usd=NanoUsd(100_000)) for account in hold.accounts
-        ),
-    )
-    posted = tuple(balance(amount, 0) for amount in spent)
-    return hold, NotReserved(account=hold.accounts[0], balances=posted, shortage=Shortage.EXHAUSTED)
-
-
 @pytest.mark.parametrize(
-    ("spent", "choices", "expected"),
+    ("amount", "expected"),
     [
-        # 1 token of output costs 100 nano-dollars, the input nothing.
-        ((0, 0, 0, 0), 1, 1000),
-        ((40_000, 0, 0, 0), 1, 600),
-        # The tightest account decides, wherever it stands.
-        ((40_000, 0, 70_000, 0), 1, 300),
-        ((0, 0, 0, 0), 2, 500),
-        ((74_400, 0, 0, 0), 1, 256),
-        ((74_500, 0, 0, 0), 1, None),
-        ((100_000, 0, 0, 0), 1, None),
+        # Now the other account is the one that it does not fit.
+        (55, "in_flight_budget_exhausted"),
+        # It fits by now, and lost to others: they hold what it was refused for.
+        (5, "in_flight_budget_exhausted"),
+        (150, "request_exceeds_limit"),
     ],
-    ids=str,
 )
-def test_a_cap_shrinks_to_what_is_free(
-    spent: tuple[int, ...], choices: int, expected: int | None
-) -> None:
+def test_which_refusal_of_less_than_was_refused(amount: int, expected: str) -> None:
     """
-    The cap is the money that is free, by the price of a token and the number of answers; under 256
-    there is none.
+    A hold that was made smaller is measured anew: of limits of 100 with 50 held, and 30 spent.
     """
-    hold, refused = refused_with(*spent)
-
-    shrunk = shrunk_cap_tokens(
-        demand(price("0", "0.1"), choices=choices),
-        hold,
-        refused,
-        cap_tokens=5000,
-        least_tokens=256,
+    hold = hold_of(amount, 100)
+    accounts = tuple(
+        replace(account, limit_nano_usd=NanoUsd(100) if i < 2 else None)
+        for i, account in enumerate(hold.accounts)
+    )
+    hold = replace(hold, accounts=accounts)
+    refused = NotReserved(
+        account=accounts[1],
+        balances=(balance(0, 50), balance(30, 0), balance(0, 0), balance(0, 0)),
+        shortage=Shortage.EXHAUSTED,
     )
 
-    assert shrunk == expected
-
-
-def test_a_cap_never_grows() -> None:
-    """
-    Where the cap is not what keeps the request from fitting, it stays below what it was.
-    """
-    hold, refused = refused_with(0, 0, 0, 0)
-
-    shrunk = shrunk_cap_tokens(
-        demand(price("0", "0.1")), hold, refused, cap_tokens=300, least_tokens=256
-    )
-
-    assert shrunk == 299
-
-
-@pytest.mark.parametrize("why", ["reasons", "is asked to reason", "is not bounded by its cap"])
-def test_what_is_not_shrunk(why: str) -> None:
-    """
-    A model that thinks first could spend a low cap on that alone: it keeps its cap, or is refused.
-    """
-    hold, refused = refused_with(0, 0, 0, 0)
-    model = replace(price("0", "0.1"), may_reason=why == "reasons")
-    asked = demand(model)
-    candidate = replace(asked.candidates[0], is_output_capped="bounded" not in why)
-    asked = replace(asked, candidates=[candidate], asks_for_reasoning=why == "is asked to reason")
-
-    assert not asked.is_shrinkable
-    assert shrunk_cap_tokens(asked, hold, refused, cap_tokens=500, least_tokens=1) is None
+    assert refuse_money(demand(price("0", "1")), hold, refused, cap_tokens=50).code == expected
 
 
 def test_remaining_is_the_smallest_of_the_limits() -> None:

@@ -141,12 +141,16 @@ def test_routes_and_credentials_are_refused(name: str) -> None:
         ({"role": "user", "content": [{"type": "new_kind"}]}, True),
         ({"role": "user", "content": ["text"]}, True),
         ({"role": "assistant", "audio": {"id": "a"}}, True),
+        ({"role": "assistant", "content": "hi", "audio": None, "images": []}, False),
+        ({"role": "user", "content": "hi", "images": ["iVBORw0KGgo="]}, True),
+        ({"role": "assistant", "content": "hi", "reasoning_content": "hm"}, False),
+        ({"role": "user", "content": [{"type": [], "text": "hi"}]}, True),
     ],
     ids=str,
 )
 def test_what_no_length_bounds(message: dict[str, object], *, expected: bool) -> None:
     """
-    Anything but text is opaque, and so is a kind of content that is not known.
+    Anything but text is opaque, and so is a kind of content or a member that is not known.
     """
     assert chat.parse({"messages": [message]}).has_opaque_input is expected
 
@@ -159,15 +163,113 @@ def test_what_no_length_bounds(message: dict[str, object], *, expected: bool) ->
         ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"tools": [{"type": "function"}, {"type": "custom"}]}, None),
+        ({"tools": [{"function": {"name": "f"}, "cache_control": {"type": "ephemeral"}}]}, None),
+        ({"tools": [{"type": ["function"]}]}, "tools"),
+        ({"tools": [{"googleSearch": {}}]}, "tools"),
+        ({"tools": [{"type": "function", "google_search": {}}]}, "tools"),
+        ({"functions": [{"name": "f", "description": "d", "parameters": {}}]}, None),
+        ({"functions": [{"codeExecution": {}}]}, "functions"),
+        ({"functions": ["f"]}, "functions"),
+        ({"functions": "f"}, None),
         ({"web_search_options": None}, None),
+        ({"plugins": []}, None),
+        ({"plugins": [{"id": "web"}]}, "plugins"),
+        ({"enable_search": False}, None),
+        ({"enable_search": True}, "enable_search"),
+        ({"models": ["a", "b"]}, "models"),
+        ({"modalities": ["text", "audio"], "audio": {"voice": "alloy"}}, None),
+        ({"modalities": ["image", "text"]}, "modalities"),
+        ({"modalities": "image"}, None),
+        ({"unheard_of": {"a": 1}}, None),
     ],
     ids=str,
 )
 def test_what_is_bought_without_a_bound(more: dict[str, object], expected: str | None) -> None:
     """
-    Searches and predictions have no bound; plain tools have.
+    Searches, predictions, other models, pictures and the provider's own tools have no bound; plain
+    tools and speech have.
     """
     assert chat.parse(body(**more)).unbounded_member == expected
+
+
+@pytest.mark.parametrize("name", chat.PAID_MEMBERS)
+def test_each_unbounded_member_is_named(name: str) -> None:
+    """
+    Whichever of them a body has, it is found by its own name.
+    """
+    assert chat.parse(body(**{name: "x"})).unbounded_member == name
+
+
+@pytest.mark.parametrize(
+    ("more", "choices"),
+    [({}, 1), ({"n": 3}, 3), ({"best_of": 5}, 5), ({"n": 3, "best_of": 2}, 3), ({"n": None}, 1)],
+    ids=str,
+)
+def test_how_many_answers_are_made(more: dict[str, object], choices: int) -> None:
+    """
+    Of the answers of which the best is given each one is paid for.
+    """
+    assert chat.parse(body(**more)).choices == choices
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, False),
+        ({"tools": []}, False),
+        ({"tools": [{"type": "function"}]}, True),
+        ({"functions": [{"name": "f"}]}, True),
+        ({"response_format": {"type": "text"}}, False),
+        ({"response_format": None}, False),
+        ({"response_format": {"type": "json_object"}}, True),
+    ],
+    ids=str,
+)
+def test_what_a_provider_writes_instructions_for(
+    more: dict[str, object], *, expected: bool
+) -> None:
+    """
+    Around functions and a form of the answer a provider writes text of its own.
+    """
+    assert chat.parse(body(**more)).has_tools is expected
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, False),
+        ({"modalities": ["text"]}, False),
+        ({"modalities": ["text", "audio"]}, True),
+        ({"audio": {"voice": "alloy", "format": "wav"}}, False),
+        ({"modalities": "audio"}, False),
+    ],
+    ids=str,
+)
+def test_who_asks_for_speech(more: dict[str, object], *, expected: bool) -> None:
+    """
+    A spoken answer is asked for by its modality; a voice alone does nothing.
+    """
+    assert chat.parse(body(**more)).asks_for_audio is expected
+
+
+def test_all_that_a_model_reads() -> None:
+    """
+    Texts, names and numbers of messages and tools, a line each; not how to answer, or for whom.
+    """
+    request = body(
+        messages=[{"role": "user", "content": [{"type": "text", "text": "hi"}], "name": None}],
+        tools=[{"function": {"parameters": {"minimum": 5, "nullable": True}}}],
+        n=2,
+        user="bob",
+        metadata={"a": "b"},
+    )
+
+    assert chat.ENDPOINT.input_text(request).split("\n") == [
+        "messages",
+        *("role", "user", "content", "type", "text", "text", "hi", "name"),
+        "tools",
+        *("function", "parameters", "minimum", "5", "nullable", "True"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -187,6 +289,16 @@ def test_who_asks_for_reasoning(more: dict[str, object], *, expected: bool) -> N
     Thinking is asked for in OpenAI's, OpenRouter's or Anthropic's words.
     """
     assert chat.parse(body(**more)).asks_for_reasoning is expected
+
+
+@pytest.mark.parametrize("output", [{}, {"completion_tokens": None}, {"completion_tokens": 2.0}])
+def test_an_answer_is_not_free_because_nobody_counted_it(output: dict[str, object]) -> None:
+    """
+    A usage that says nothing of the output is none: then what came is counted.
+    """
+    answer = {"usage": {"prompt_tokens": 3, **output}}
+
+    assert chat.usage_of(answer, reasoning_in_output=True) is None
 
 
 def test_usage_of_an_answer() -> None:

@@ -16,6 +16,7 @@ from relay_middleware.core.refusals import RefusedError
         ([1, 2, 3], 1, False),
         ([[1, 2], [3]], 2, False),
         ([{"image": "data:..."}], 1, True),
+        ([["text", "gs://bucket/film.mp4"]], 1, True),
     ],
     ids=str,
 )
@@ -27,6 +28,47 @@ def test_what_is_asked_for(given: object, inputs: int, *, is_opaque: bool) -> No
 
     assert (call.model, call.user, call.framed_inputs) == ("small", "u", inputs)
     assert (call.choices, call.is_stream, call.has_opaque_input) == (0, False, is_opaque)
+    assert (call.contexts, call.unbounded_member) == (inputs, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("a text about data: and files/", False),
+        (["a", "data:image/png;base64,iVBORw0KGgo="], True),
+        ("gs://bucket/film.mp4", True),
+        ("my gs://bucket/film.mp4", True),
+        ("s3://bucket/film.mp4", True),
+        ("files/abc", True),
+        ([1, 2], False),
+    ],
+    ids=str,
+)
+def test_what_may_be_taken_for_media(given: object, *, expected: bool) -> None:
+    """
+    An address at the beginning of a text, or Google's anywhere, may be fetched.
+    """
+    assert embeddings.parse({"input": given}).may_name_media is expected
+
+
+@pytest.mark.parametrize("name", embeddings.PAID_MEMBERS)
+def test_each_unbounded_member_is_named(name: str) -> None:
+    """
+    Further input, and other models, are found by their names.
+    """
+    assert embeddings.parse({"input": "a", name: ["x"]}).unbounded_member == name
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("hi", "hi"), (["a b", "c"], "a b\nc"), ([12, 3], "12\n3"), ([[1], [2]], "1\n2")],
+    ids=str,
+)
+def test_all_that_a_model_reads(given: object, expected: str) -> None:
+    """
+    Texts, and tokens as digits, a line each.
+    """
+    assert embeddings.ENDPOINT.input_text({"input": given, "user": "bob"}) == expected
 
 
 @pytest.mark.parametrize(

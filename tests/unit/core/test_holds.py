@@ -46,6 +46,7 @@ def balance(posted: int, held: int, credit: int = 0) -> Balance:
         posted_nano_usd=NanoUsd(posted),
         held_nano_usd=NanoUsd(held),
         credit_nano_usd=NanoUsd(credit),
+        expired_nano_usd=NanoUsd(0),
     )
 
 

@@ -9,7 +9,12 @@ from decimal import Decimal
 
 import pytest
 
-from relay_middleware.core.price_entries import from_litellm_entry, implausible_price, override
+from relay_middleware.core.price_entries import (
+    from_litellm_entry,
+    implausible_price,
+    multiplied,
+    override,
+)
 from relay_middleware.core.pricing import ModelPrice, RateCard, Rates
 
 PLAIN = Rates(input_usd=Decimal("0.000002"), output_usd=Decimal("0.000008"))
@@ -122,14 +127,25 @@ def test_what_is_not_priced_by_the_token(entry: Mapping[str, object]) -> None:
         {"tiered_pricing": [{"range": [0, 1]}]},
         {"off_peak_pricing": {"input_cost_per_token": Decimal(0)}},
         {"input_cost_per_request": Decimal("0.005")},
-        {"input_cost_per_image_token": Decimal("3e-6")},
+        {"input_cost_per_query": Decimal("0.005")},
+        {"input_cost_per_second": Decimal("0.005")},
+        {"citation_cost_per_token": Decimal("2e-6")},
+        {"input_cost_per_character": Decimal("3e-6")},
+        {"output_cost_per_character": Decimal("1e-9")},
+        {"output_cost_per_image": Decimal("0.04")},
+        {"output_cost_per_image_1024": Decimal("0.04")},
         {"output_cost_per_image_token": Decimal("3e-5")},
+        {"output_cost_per_image_token": Decimal("3e-5"), "supported_output_modalities": ["image"]},
         {"output_cost_per_video_token": Decimal("3e-5")},
+        {"output_cost_per_image_token": "dear"},
+        {"a_cost_that_nobody_knows": Decimal(1)},
+        {"session_surcharge": {"usd": 1}},
     ],
+    ids=str,
 )
 def test_what_tokens_do_not_tell(further: Mapping[str, object]) -> None:
     """
-    Prices by time or range, fees, and parts that are dearer but not counted: no price.
+    Prices by time or range, fees, pictures in the answer, and whatever is not known: no price.
     """
     wholes = {"input_cost_per_token": Decimal("2e-06"), "output_cost_per_token": Decimal("8e-06")}
 
@@ -137,11 +153,100 @@ def test_what_tokens_do_not_tell(further: Mapping[str, object]) -> None:
     assert from_litellm_entry({**wholes, **further}) is None
 
 
-def test_an_uncounted_part_that_is_not_dearer() -> None:
+@pytest.mark.parametrize(
+    "further",
+    [
+        {"input_cost_per_image_token": Decimal("2e-6")},
+        {"input_cost_per_character": Decimal("2e-6")},
+        {"explicit_cache_read_input_token_cost": Decimal("1e-6")},
+        {"output_cost_per_image_token": Decimal("8e-6")},
+        {"output_cost_per_image": Decimal("0.04"), "supported_output_modalities": ["text"]},
+        {"output_cost_per_image": Decimal(0)},
+        {"input_cost_per_request": None},
+        {"search_context_cost_per_query": {"search_context_size_low": Decimal("0.01")}},
+        {"regional_processing_uplift_multiplier_eu": Decimal("1.1")},
+        {"input_cost_per_token_batches": Decimal(9)},
+        {"max_tokens": 5, "supports_vision": True},
+    ],
+    ids=str,
+)
+def test_what_is_not_beyond_tokens(further: Mapping[str, object]) -> None:
     """
-    Image tokens at the price of text leave the model priced.
+    Parts that are not dearer than what they count as, what is free, pictures of models that draw
+    none, other products, and what must be asked for by name leave a model priced.
     """
-    assert read(input_cost_per_image_token=Decimal("2e-6")).standard.base == PLAIN
+    price = read(**further)
+
+    assert price.standard.base == PLAIN
+    assert price.is_media_priced
+
+
+@pytest.mark.parametrize(
+    "further",
+    [
+        {"input_cost_per_image": Decimal("0.0001")},
+        {"input_cost_per_image_above_128k_tokens": Decimal("0.0001")},
+        {"input_cost_per_video_per_second": Decimal("0.0001")},
+        {"input_cost_per_image_token": Decimal("2.1e-6")},
+        {"cache_read_input_audio_token_cost": Decimal("2.1e-6")},
+    ],
+    ids=str,
+)
+def test_media_with_a_price_of_their_own(further: Mapping[str, object]) -> None:
+    """
+    A picture for a fee, or of tokens dearer than text's, leaves text priced, and is told.
+    """
+    price = read(**further)
+
+    assert price.standard.base == PLAIN
+    assert not price.is_media_priced
+
+
+def test_a_place_is_dearer_by_a_factor() -> None:
+    """
+    In the US each rate is 1.1 times the one elsewhere; a faster mode is not a place.
+    """
+    price = read(
+        provider_specific_entry={"us": Decimal("1.1"), "fast": Decimal(2), "xx": "dear"},
+        cache_read_input_token_cost=Decimal("5e-07"),
+        input_cost_per_token_above_200k_tokens=Decimal("3e-06"),
+    )
+
+    assert list(price.by_region) == ["us"]
+    assert price.by_region["us"].standard == RateCard(
+        base=Rates(
+            input_usd=Decimal("0.0000022"),
+            output_usd=Decimal("0.0000088"),
+            cached_input_usd=Decimal("0.00000055"),
+        ),
+        above=(
+            (
+                200_000,
+                Rates(
+                    input_usd=Decimal("0.0000033"),
+                    output_usd=Decimal("0.0000088"),
+                ),
+            ),
+        ),
+    )
+
+
+def test_a_price_is_multiplied_whole() -> None:
+    """
+    Twice the price is twice in every tier and region; what bounds it stays.
+    """
+    price = read(
+        provider_specific_entry={"us": Decimal(3)},
+        input_cost_per_token_flex=Decimal("1e-06"),
+        max_output_tokens=100,
+    )
+
+    twice = multiplied(price, Decimal(2))
+
+    assert twice.standard.base.input_usd == Decimal("0.000004")
+    assert twice.by_service_tier["flex"].base.input_usd == Decimal("0.000002")
+    assert twice.by_region["us"].standard.base.output_usd == Decimal("0.000048")
+    assert twice.max_output_tokens == 100
 
 
 def test_embeddings_have_no_output() -> None:
@@ -281,13 +386,14 @@ def test_a_limit_that_is_no_number(limit: object) -> None:
 
 def test_an_override_changes_what_it_names() -> None:
     """
-    A configured input price holds in every tier and above every threshold; cached input, output and
-    the model's limits stay.
+    A configured input price holds in every tier and region and above every threshold; cached input,
+    output and the model's limits stay.
     """
     cached = replace(PLAIN, cached_input_usd=Decimal("0.0000005"))
     price = ModelPrice(
         standard=RateCard(base=cached, above=((200_000, replace(cached, input_usd=Decimal(1))),)),
         by_service_tier={"flex": RateCard(base=replace(cached, input_usd=Decimal(2)))},
+        by_region={"us": ModelPrice(standard=RateCard(base=replace(cached, input_usd=Decimal(4))))},
         max_output_tokens=100,
     )
     changed = replace(cached, input_usd=Decimal("0.000003"))
@@ -295,6 +401,7 @@ def test_an_override_changes_what_it_names() -> None:
     assert override(price, {"input_usd": Decimal("0.000003")}) == ModelPrice(
         standard=RateCard(base=changed, above=((200_000, changed),)),
         by_service_tier={"flex": RateCard(base=changed)},
+        by_region={"us": ModelPrice(standard=RateCard(base=changed))},
         max_output_tokens=100,
     )
 
@@ -306,6 +413,18 @@ def test_an_override_makes_a_price() -> None:
     rates = {"input_usd": Decimal("0.000002"), "output_usd": Decimal("0.000008")}
 
     assert override(None, rates) == ModelPrice(standard=RateCard(base=PLAIN))
+
+
+def test_an_override_keeps_what_the_table_knows_all_the_same() -> None:
+    """
+    A model that the table has no price for keeps the table's limits with a configured one.
+    """
+    entry = {"max_input_tokens": 9, "max_output_tokens": 8, "supports_reasoning": True}
+    rates = {"input_usd": Decimal("0.000002"), "output_usd": Decimal("0.000008")}
+
+    assert override(None, rates, entry=entry) == ModelPrice(
+        standard=RateCard(base=PLAIN), max_input_tokens=9, max_output_tokens=8, may_reason=True
+    )
 
 
 @pytest.mark.parametrize(

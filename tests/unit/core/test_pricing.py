@@ -153,6 +153,20 @@ def test_the_service_tier_that_was_served_counts(served: str | None, cost: str) 
     assert cost_usd(price, usage) == Decimal(cost)
 
 
+@pytest.mark.parametrize(
+    ("region", "cost"),
+    [(None, "0.000001"), ("global", "0.000001"), ("us", "0.0000011"), ("US", "0.0000011")],
+)
+def test_the_region_that_was_served_counts(region: str | None, cost: str) -> None:
+    """
+    A region with a price of its own costs that, and any other the usual one.
+    """
+    there = priced(replace(ONLY_WHOLES, input_usd=Decimal("0.0000011")))
+    price = replace(priced(ONLY_WHOLES), by_region={"us": there})
+
+    assert cost_usd(price, Usage(input_tokens=1, output_tokens=0, region=region)) == Decimal(cost)
+
+
 @given(
     rates=st.builds(Rates, **dict.fromkeys((part.rate for part in PARTS), RATE)),
     counts=st.lists(st.integers(min_value=0, max_value=2**60), min_size=8, max_size=8),

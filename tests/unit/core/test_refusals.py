@@ -10,6 +10,7 @@ from relay_middleware.core import limit_refusals, refusals
 from relay_middleware.core.holds import Account, Balance
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import Period, window_of
+from relay_middleware.core.rates import TokenLimit, TokenWindow
 from relay_middleware.core.refusals import Refusal
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
@@ -19,8 +20,14 @@ BALANCE = Balance(
     posted_nano_usd=NanoUsd(4_995_000_000),
     held_nano_usd=NanoUsd(2_000_000),
     credit_nano_usd=NanoUsd(0),
+    expired_nano_usd=NanoUsd(0),
 )
 ASKED = NanoUsd(12_000_000)
+PER_MINUTE = TokenLimit("1000/minute", 1000, 60)
+# 545 of 1000 count; for 800 more 100 of the 600 may, which is so 50 s into the minute.
+STATUS = TokenWindow(previous_tokens=600, current_tokens=100, elapsed_ms=15_500).status(
+    PER_MINUTE, wanted_tokens=800
+)
 
 ALL = [
     (refusals.invalid_request("wrong"), 400, "invalid_value"),
@@ -54,6 +61,13 @@ ALL = [
     (refusals.body_too_large(10), 413, "body_too_large"),
     (refusals.unsupported_content_encoding("gzip"), 415, "unsupported_content_encoding"),
     (limit_refusals.rate_limit_exceeded("20/minute", 1.5), 429, "rate_limit_exceeded"),
+    (limit_refusals.token_limit_exceeded(STATUS, 800), 429, "rate_limit_exceeded"),
+    (limit_refusals.concurrency_limit_exceeded(4, 4), 429, "rate_limit_exceeded"),
+    (
+        limit_refusals.request_exceeds_token_limit(PER_MINUTE, 1001, largest_cap_tokens=7),
+        400,
+        "request_exceeds_token_limit",
+    ),
     (limit_refusals.too_many_new_customers(2.0), 429, "too_many_new_customers"),
     (refusals.tier_not_configured("gone"), 500, "tier_not_configured"),
     (refusals.internal_error(), 500, "internal_error"),
@@ -133,6 +147,76 @@ def test_remedy_of_a_request_that_can_never_fit(largest: int, words: str) -> Non
 
     assert words in refusal.message
     assert refusal.metadata["largest_output_cap_tokens"] == largest
+
+
+def test_token_refusal_names_the_numbers() -> None:
+    """
+    800 tokens asked, 455 of 1000 a minute left, and 800 free in 34.5 s, which are 35 whole ones.
+    """
+    refusal = limit_refusals.token_limit_exceeded(STATUS, 800)
+
+    assert refusal.type == "tokens"
+    assert refusal.message == (
+        "This request may take up to 800 tokens, and 455 of the customer's token limit of "
+        "1000/minute are left. Repeat it in 35 s."
+    )
+    assert refusal.metadata == {
+        "limit": "1000/minute",
+        "limit_tokens": 1000,
+        "requested_tokens": 800,
+        "remaining_tokens": 455,
+    }
+    assert refusal.headers == {
+        "retry-after": "35",
+        "x-ratelimit-limit-tokens": "1000",
+        "x-ratelimit-remaining-tokens": "455",
+        "x-ratelimit-reset-tokens": "1m45s",
+    }
+
+
+@pytest.mark.parametrize(("largest", "words"), [(7, "at most 7"), (0, "shorten the input")])
+def test_remedy_of_a_request_with_too_many_tokens(largest: int, words: str) -> None:
+    """
+    1001 tokens never fit 1000 a minute: waiting is of no use, a lower cap may be.
+    """
+    refusal = limit_refusals.request_exceeds_token_limit(
+        PER_MINUTE, 1001, largest_cap_tokens=largest
+    )
+
+    assert "up to 1001 tokens, which can never fit the customer's token limit" in refusal.message
+    assert words in refusal.message
+    assert refusal.metadata == {
+        "limit": "1000/minute",
+        "limit_tokens": 1000,
+        "requested_tokens": 1001,
+        "largest_output_cap_tokens": largest,
+    }
+    assert refusal.headers == {"x-should-retry": "false"}
+
+
+@pytest.mark.parametrize(
+    ("most", "words"), [(1, "1 request is under way"), (4, "4 requests are under way")]
+)
+def test_concurrency_refusal(most: int, words: str) -> None:
+    """
+    Who has as many requests under way as it may is told how many, in OpenAI's vocabulary.
+    """
+    refusal = limit_refusals.concurrency_limit_exceeded(most, most)
+
+    assert words in refusal.message
+    assert f"which may have {most} at the same time" in refusal.message
+    assert (refusal.type, refusal.headers) == ("requests", {"retry-after": "1"})
+    assert refusal.metadata == {"limit": f"{most} at the same time", "running": most}
+
+
+def test_what_cannot_be_checked_is_not_sent() -> None:
+    """
+    A 503 says that no provider was called, and to come again after a second.
+    """
+    refusal = refusals.enforcement_unavailable()
+
+    assert "no provider was called. Nothing was charged. Repeat" in refusal.message
+    assert refusal.headers["retry-after"] == "1"
 
 
 def test_waits_are_rounded_up() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from relay_middleware.core.endpoints import chat
 from relay_middleware.core.sse import EventStreamDecoder
 from relay_middleware.core.streams import StreamAnnotator
+from relay_middleware.core.usage import Usage, UsageSource
 
 ADDED = b'"cost_cents":0.5,"relay":{"attempts":1}'
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
@@ -248,6 +249,51 @@ def test_end_is_known() -> None:
     out = subject.feed(EventStreamDecoder().feed(DONE + content("late")))
 
     assert (out, subject.is_ended) == (b"", True)
+
+
+def consumed(*blocks: bytes) -> tuple[Usage, UsageSource]:
+    """What an answer of *blocks* has used, whose input was counted as 7 tokens."""
+    subject = annotator()
+    for block in blocks:
+        subject.feed(EventStreamDecoder().feed(block))
+    return subject.usage_so_far(lambda: Usage(input_tokens=7, output_tokens=0))
+
+
+def test_usage_that_nobody_reported_is_counted() -> None:
+    """
+    8 bytes of text are 2 tokens, beside the input as it was counted before.
+    """
+    assert consumed(content("12345678")) == (
+        Usage(input_tokens=7, output_tokens=2),
+        UsageSource.COUNTED,
+    )
+
+
+def test_usage_that_was_reported_last_counts() -> None:
+    """
+    3 and 2 tokens reported after all text are what was used, whatever was counted.
+    """
+    reported = (Usage(input_tokens=3, output_tokens=2), UsageSource.PROVIDER)
+
+    assert consumed(content("12345678"), finish(), usage_chunk(), DONE) == reported
+    assert consumed(content("12345678", usage=USAGE)) == reported
+
+
+def test_text_after_the_last_report_is_counted_beside_it() -> None:
+    """
+    A provider that reports as it goes had said 2 tokens when 5 bytes more came: 2 more, so 4.
+    """
+    early = content("12345678", usage=USAGE)
+
+    assert consumed(early, content("12345")) == (
+        Usage(input_tokens=3, output_tokens=4),
+        UsageSource.COUNTED,
+    )
+    assert consumed(usage_chunk(completion_tokens=0), content("1"))[0].output_tokens == 1
+    assert consumed(early, content("12345"), usage_chunk(completion_tokens=3), DONE) == (
+        Usage(input_tokens=3, output_tokens=3),
+        UsageSource.PROVIDER,
+    )
 
 
 @given(st.lists(st.sampled_from(["content", "finish", "usage", "comment"]), max_size=12))

@@ -16,7 +16,9 @@ from relay_middleware.core.tiers import (
     DEFAULT_OUTPUT_TOKENS,
     Customer,
     Margin,
+    OnOutage,
     Tier,
+    outage_policy,
     output_cap,
     spend_limits_of,
 )
@@ -94,6 +96,26 @@ def test_a_customers_own_limit_wins() -> None:
         Period.MONTH: 3,
         Period.LIFETIME: 40,
     }
+
+
+@pytest.mark.parametrize(
+    ("configured", "has_spend_limit", "expected"),
+    [
+        (None, True, OnOutage.CLOSED),
+        (None, False, OnOutage.OPEN),
+        (OnOutage.CLOSED, False, OnOutage.CLOSED),
+        (OnOutage.OPEN, True, OnOutage.OPEN),
+    ],
+)
+def test_what_an_outage_does(
+    *, configured: OnOutage | None, has_spend_limit: bool, expected: OnOutage
+) -> None:
+    """
+    The tier's word counts; without one, who has a spend limit is refused and who has none served.
+    """
+    tier = Tier(name="free", models=None, on_outage=configured)
+
+    assert outage_policy(tier, has_spend_limit=has_spend_limit) is expected
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ Usage: what a provider counted, in one vocabulary.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,16 @@ from fixtures.requirements import missing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay_middleware.core.usage import Usage, UsageParts, counted_usage, from_openai, split
+from relay_middleware.core.usage import (
+    Usage,
+    UsageParts,
+    counted_usage,
+    from_openai,
+    split,
+    with_output,
+    within_cap,
+    without_output,
+)
 
 RECORDED = Path(__file__).parents[4] / "shared" / "data" / "recorded_usages.json"
 
@@ -84,6 +94,17 @@ def test_litellms_writes_to_the_cache() -> None:
     assert usage is not None
     assert (usage.cache_write_input_tokens, usage.cache_write_1h_input_tokens) == (15, 5)
     assert split(usage).text_input_tokens == 40
+
+
+@pytest.mark.parametrize(("told", "expected"), [("us", "us"), (None, None), (1, None)])
+def test_where_the_model_ran(told: object, expected: str | None) -> None:
+    """
+    Anthropic's word for it, which LiteLLM hands on, is read; what is no text is none.
+    """
+    usage = from_openai({"prompt_tokens": 1, "inference_geo": told}, reasoning_in_output=True)
+
+    assert usage is not None
+    assert usage.region == expected
 
 
 def test_reasoning_beside_the_output_is_added() -> None:
@@ -196,6 +217,28 @@ def test_counts_a_token_for_every_four_bytes_begun(length: int, tokens: int) -> 
     )
 
 
+def test_output_is_counted_on_top_of_what_was_reported() -> None:
+    """
+    5 bytes are 2 tokens beside the 10 that were reported; the parts stay what they were.
+    """
+    usage = Usage(input_tokens=3, output_tokens=10, cached_input_tokens=2, reasoning_tokens=4)
+
+    assert with_output(usage, 5) == replace(usage, output_tokens=12)
+    assert with_output(usage, 0) == usage
+
+
+@given(usage=USAGES)
+def test_an_input_has_no_output(usage: Usage) -> None:
+    """
+    Without its output, a usage keeps every part of its input and nothing else.
+    """
+    parts = split(without_output(usage))
+
+    assert parts == replace(
+        split(usage), text_output_tokens=0, reasoning_tokens=0, audio_output_tokens=0
+    )
+
+
 def test_agrees_with_recorded_answers() -> None:
     """
     For every recorded body in OpenAI's form one way of reading finds the counts that we find.
@@ -245,3 +288,13 @@ def test_absurd_counts_are_no_counts(tokens: int, *, is_believed: bool) -> None:
     usage = from_openai({"prompt_tokens": tokens, "completion_tokens": 1}, reasoning_in_output=True)
 
     assert (usage is not None) is is_believed
+
+
+def test_a_counted_answer_stays_within_its_cap() -> None:
+    """
+    500 bytes are counted as 125 tokens; of an answer capped at 100 there were 100 at most.
+    """
+    counted = counted_usage(input_bytes=40, output_bytes=500)
+
+    assert (counted.output_tokens, within_cap(counted, 100).output_tokens) == (125, 100)
+    assert within_cap(counted, 126) == counted
