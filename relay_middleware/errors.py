@@ -10,16 +10,22 @@ RelayError
 │   ├── UpstreamFailedError       502  upstream_error
 │   ├── NoDeploymentError         503  no_deployment_available   Retry-After
 │   └── StreamBrokenError         inside a stream that has begun
+├── RecordRefusedError            the ledger never takes a record; our bug, kept as a dead letter
 └── StoreUnavailableError         503  enforcement_unavailable   Retry-After
+    └── NothingChangedError       the same, and it is certain that the command took no effect
+        └── ColdStoreError        until the store has been told what the ledger has
 """
 
 from relay_middleware.core.records import Attempt
 from relay_middleware.core.refusals import CustomerRequiredError, RefusedError, RelayError
 
 __all__ = [
+    "ColdStoreError",
     "ConfigurationError",
     "CustomerRequiredError",
     "NoDeploymentError",
+    "NothingChangedError",
+    "RecordRefusedError",
     "RefusedError",
     "RelayError",
     "StoreUnavailableError",
@@ -71,3 +77,15 @@ class StreamBrokenError(UpstreamError):
 
 class StoreUnavailableError(RelayError):
     """Redis or SQL did not answer in time; whether the command took effect is unknown."""
+
+
+class NothingChangedError(StoreUnavailableError):
+    """The store was not asked, or has refused: the command took no effect."""
+
+
+class ColdStoreError(NothingChangedError):
+    """The store has lost its data, and would let every limit begin anew."""
+
+
+class RecordRefusedError(RelayError):
+    """The ledger is there and never takes this record: repeating it is of no use."""
