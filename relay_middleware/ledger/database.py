@@ -2,18 +2,25 @@
 The SQL database: SQLite in a file, or PostgreSQL; its errors in our own words.
 """
 
+import hashlib
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import event, make_url
-from sqlalchemy.engine import URL
+from sqlalchemy import Table, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from relay_middleware.errors import ConfigurationError, RelayError, StoreUnavailableError
+from relay_middleware.errors import ConfigurationError, RecordRefusedError, StoreUnavailableError
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+
+DEFAULT_PORT = 5432
+"""PostgreSQL's, where the URL names none."""
 
 BUSY_TIMEOUT_S = 5.0
 """Longest wait for another process's write to SQLite."""
@@ -27,7 +34,7 @@ Source: PostgreSQL documentation, appendix A, "PostgreSQL Error Codes", read 202
 """
 
 
-class ValueRefusedError(RelayError):
+class ValueRefusedError(RecordRefusedError):
     """The database is there and never takes these values: repeating them is of no use."""
 
 
@@ -62,11 +69,16 @@ class Database:
         )
         if is_sqlite:
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
+            event.listen(self.engine.sync_engine, "handle_error", _leave_sqlite)
 
     @property
     def is_sqlite(self) -> bool:
         """Whether it is SQLite."""
         return self.url.get_backend_name() == "sqlite"
+
+    def insert_into(self, table: Table) -> sqlite.Insert | postgresql.Insert:
+        """Return an insert that can say what becomes of a row that is there, in its own dialect."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[AsyncConnection]:
@@ -113,6 +125,18 @@ class Database:
         name = str(self.url.database)
         return name if self.is_sqlite else f"{self.url.host}/{name}"
 
+    @property
+    def fingerprint(self) -> str:
+        """What tells it from any other database that this machine can reach; no secret in it."""
+        url = self.url
+        if self.is_sqlite:
+            where = [str(Path(url.database or "").resolve())]
+        else:
+            # A socket's folder stands in the query.
+            hosts = [str(url.query.get(name, "")) for name in ("host", "port")]
+            where = [url.host or "", str(url.port or DEFAULT_PORT), *hosts, url.database or ""]
+        return hashlib.sha256("\n".join(where).encode()).hexdigest()[:16]
+
     def _unavailable(self, error: Exception) -> StoreUnavailableError:
         # Never the vendor's text: it may hold statements with their values.
         return StoreUnavailableError(
@@ -141,6 +165,13 @@ def _with_driver(database_url: str) -> URL:
             "database_url must begin with sqlite:/// or postgresql://, such as sqlite:///relay.db"
         )
     return url.set(drivername=driver)
+
+
+def _leave_sqlite(context: ExceptionContext) -> None:
+    # A file that is moved away is made anew by whoever connects, empty; a connection to that one
+    # must not be used again when the other is back.
+    if isinstance(context.original_exception, sqlite3.OperationalError):
+        context.is_disconnect = True
 
 
 def _prepare_sqlite(connection: _Driver, _record: object) -> None:

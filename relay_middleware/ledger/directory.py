@@ -18,6 +18,7 @@ from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import Period
 from relay_middleware.core.tiers import Customer, CustomerStatus
 from relay_middleware.errors import StoreUnavailableError
+from relay_middleware.ledger.calendars import calendar_of
 from relay_middleware.ledger.database import Database
 from relay_middleware.ledger.memory import Memory
 from relay_middleware.ledger.tables import API_KEY, CUSTOMER, CUSTOMER_OVERRIDE, REVISION
@@ -82,6 +83,11 @@ class SqlDirectory:
             with suppress(asyncio.CancelledError):
                 await task
 
+    @property
+    def revision(self) -> int | None:
+        """Number of the last change that was seen, by which others see that there was one."""
+        return self._revision
+
     async def refresh(self) -> None:
         """
         Ask once whether anything was changed, and forget everything if so.
@@ -118,7 +124,12 @@ class SqlDirectory:
         return await self._keys.get(key_hash)
 
     async def customer(self, customer_id: CustomerId) -> Customer | None:
-        """Return the customer, or None if there is none of that name."""
+        """
+        Return the customer, or None if there is none of that name.
+
+        Raises:
+            UnknownZoneError: Nobody can say when its periods begin: it is not served.
+        """
         self._require_trust()
         return await self._customers.get(customer_id)
 
@@ -174,6 +185,7 @@ class SqlDirectory:
             if row is None:
                 return None
             own = list(await connection.execute(overrides))
+            calendar = await calendar_of(connection, customer_id)
         return Customer(
             customer_id=customer_id,
             tier=row.tier,
@@ -184,4 +196,5 @@ class SqlDirectory:
                 else NanoUsd(item.limit_nano_usd)
                 for item in own
             },
+            calendar=calendar,
         )

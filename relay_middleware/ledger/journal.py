@@ -9,11 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from relay_middleware.core.records import LedgerRecord, RequestEnded
-from relay_middleware.errors import StoreUnavailableError
-from relay_middleware.ledger.database import ValueRefusedError
-from relay_middleware.ledger.sql import LedgerConflictError
-from relay_middleware.ports import Ledger
+from relay_middleware.bugs import log_bug, log_refused_record
+from relay_middleware.core.records import LedgerRecord
+from relay_middleware.errors import RecordRefusedError, StoreUnavailableError
+from relay_middleware.ports.books import Ledger
 
 log = structlog.get_logger("relay")
 
@@ -64,6 +63,11 @@ class QueueJournal:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
+    @property
+    def waiting(self) -> int:
+        """How many records are not in the ledger yet."""
+        return len(self._waiting)
+
     def put(self, record: LedgerRecord) -> None:
         """Hand over *record*. Never blocks, never fails, keeps the order."""
         self._waiting.append(record)
@@ -81,7 +85,12 @@ class QueueJournal:
         while True:
             await self._arrived.wait()
             batch = [self._waiting[i] for i in range(min(MAX_BATCH, len(self._waiting)))]
-            taken = await self._append(batch)
+            try:
+                taken = await self._append(batch)
+            except Exception as error:  # noqa: BLE001 - a bug must not end the way to the ledger
+                log_bug("journal_failed", error)
+                await self._sleep(LONGEST_PAUSE_S)
+                continue
             # Only now: whatever ends this task before, the records are still counted as waiting.
             for _ in batch:
                 self._waiting.popleft()
@@ -100,9 +109,9 @@ class QueueJournal:
                 log.warning("ledger_unavailable", reason=str(error), records=len(self._waiting))
                 await self._sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            except (LedgerConflictError, ValueRefusedError) as error:
+            except RecordRefusedError as error:
                 if len(batch) == 1:
-                    _log_refused(batch[0], error)
+                    log_refused_record(batch[0], error)
                     return []
                 # One bad record must not keep the others out.
                 return [taken for record in batch for taken in await self._append([record])]
@@ -117,12 +126,3 @@ class QueueJournal:
         except StoreUnavailableError as error:
             # Their holds are then remembered for longer than they need be.
             log.warning("holds_not_acknowledged", reason=str(error))
-
-
-def _log_refused(record: LedgerRecord, error: Exception) -> None:
-    """Whom it would have charged and how much, for a correction by hand; no vendor's text."""
-    facts: dict[str, object] = {"customer_id": record.customer_id, "reason": str(error)}
-    if isinstance(record, RequestEnded):
-        facts |= {"hold_id": record.hold_id, "charge_nano_usd": record.charge_nano_usd}
-    # Without the exception: its cause quotes the statement with all its values.
-    log.error("ledger_record_refused", **facts)

@@ -6,13 +6,12 @@ Every change raises the revision, which is how running servers learn of it.
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Executable, Insert, Table, delete, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Executable, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from relay_middleware.core.identifiers import ApiKeyId, CustomerId
 from relay_middleware.core.keys import KEY_PREFIX, ApiKey, KeyRight, hash_key
@@ -81,11 +80,12 @@ async def create_key(
         "customer_id": customer_id,
         "created_at_us": to_us(operation.at),
     }
-    details = {"right": right.value, "customer_id": customer_id}
-    is_new = await _apply(
-        database, operation, "create_key", key.api_key_id, details, API_KEY.insert().values(row)
+    entry = OperationEntry(
+        kind="create_key",
+        subject=key.api_key_id,
+        details={"right": right.value, "customer_id": customer_id},
     )
-    if not is_new:
+    if not await apply_once(database, operation, entry, _executing(API_KEY.insert().values(row))):
         raise RepeatedOperationError(
             f"operation {operation.operation_id} was applied before; if it made a key, its secret"
             " was shown then: revoke that key and create another one with a new operation"
@@ -112,7 +112,8 @@ async def revoke_key(database: Database, operation: Operation, api_key_id: ApiKe
             raise UnknownKeyError(
                 f"there is no key {api_key_id}: 'relay keys list' shows those there are"
             )
-    await _apply(database, operation, "revoke_key", api_key_id, {}, statement)
+    entry = OperationEntry(kind="revoke_key", subject=api_key_id, details={})
+    await apply_once(database, operation, entry, _executing(statement))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +132,10 @@ class CustomerChange:
 async def set_tier(database: Database, operation: Operation, change: CustomerChange) -> None:
     """Put the customer on `change.tier`, from the next request on; create it if need be."""
     statement = update(CUSTOMER).where(CUSTOMER.c.id == change.customer_id).values(tier=change.tier)
-    await _change(database, operation, "set_tier", change, {"tier": change.tier}, statement)
+    entry = OperationEntry(
+        kind="set_tier", subject=change.customer_id, details={"tier": change.tier}
+    )
+    await change_customer(database, operation, change, entry, _executing(statement))
 
 
 async def set_status(
@@ -141,7 +145,10 @@ async def set_status(
     statement = (
         update(CUSTOMER).where(CUSTOMER.c.id == change.customer_id).values(status=status.value)
     )
-    await _change(database, operation, "set_status", change, {"status": status.value}, statement)
+    entry = OperationEntry(
+        kind="set_status", subject=change.customer_id, details={"status": status.value}
+    )
+    await change_customer(database, operation, change, entry, _executing(statement))
 
 
 async def set_spend_limit(
@@ -155,18 +162,14 @@ async def set_spend_limit(
     """Give the customer a limit of its own for *period*; None lifts the tier's."""
     values = {"limit_nano_usd": limit_nano_usd}
     key = {"customer_id": change.customer_id, "period": period.value}
-    if database.is_sqlite:
-        lite = sqlite_insert(CUSTOMER_OVERRIDE).values({**key, **values})
-        statement: Executable = lite.on_conflict_do_update(
-            index_elements=["customer_id", "period"], set_=values
-        )
-    else:
-        postgresql = postgresql_insert(CUSTOMER_OVERRIDE).values({**key, **values})
-        statement = postgresql.on_conflict_do_update(
-            index_elements=["customer_id", "period"], set_=values
-        )
-    details = {"period": period.value, **values}
-    await _change(database, operation, "set_spend_limit", change, details, statement)
+    insert = database.insert_into(CUSTOMER_OVERRIDE).values({**key, **values})
+    upsert = insert.on_conflict_do_update(index_elements=["customer_id", "period"], set_=values)
+    entry = OperationEntry(
+        kind="set_spend_limit",
+        subject=change.customer_id,
+        details={"period": period.value, **values},
+    )
+    await change_customer(database, operation, change, entry, _executing(upsert))
 
 
 async def reset_spend_limit(
@@ -177,54 +180,95 @@ async def reset_spend_limit(
         CUSTOMER_OVERRIDE.c.customer_id == change.customer_id,
         CUSTOMER_OVERRIDE.c.period == period.value,
     )
-    details = {"period": period.value}
-    await _change(database, operation, "reset_spend_limit", change, details, statement)
+    entry = OperationEntry(
+        kind="reset_spend_limit", subject=change.customer_id, details={"period": period.value}
+    )
+    await change_customer(database, operation, change, entry, _executing(statement))
 
 
-async def _change(  # noqa: PLR0917 - one private place that every change goes through
+# What every operation goes through.
+
+Work = Callable[[AsyncConnection], Awaitable[None]]
+"""What an operation does inside its transaction; what it raises undoes all of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationEntry:
+    """
+    What is remembered of an operation.
+
+    Attributes:
+        subject: The key or customer that it is about.
+    """
+
+    kind: str
+    subject: str
+    details: Mapping[str, object]
+
+
+async def change_customer(
     database: Database,
     operation: Operation,
-    kind: str,
     change: CustomerChange,
-    details: Mapping[str, object],
-    statement: Executable,
-) -> None:
+    entry: OperationEntry,
+    work: Work,
+) -> bool:
+    """
+    Do as `apply_once`, with the customer's row there, and locked: of two operations on one customer
+    the second sees what the first did.
+    """
     row = {
         "id": change.customer_id,
         "tier": change.tier,
         "status": CustomerStatus.ACTIVE.value,
         "created_at_us": to_us(operation.at),
     }
-    create = _insert_new(database, CUSTOMER, row)
-    await _apply(database, operation, kind, change.customer_id, details, create, statement)
+
+    async def on_customer(connection: AsyncConnection) -> None:
+        new = database.insert_into(CUSTOMER).values(row).on_conflict_do_nothing()
+        await connection.execute(new)
+        await lock_customer(connection, change.customer_id)
+        await work(connection)
+
+    return await apply_once(database, operation, entry, on_customer)
 
 
-async def _apply(
-    database: Database,
-    operation: Operation,
-    kind: str,
-    subject: str,
-    details: Mapping[str, object],
-    *statements: Executable,
+async def lock_customer(connection: AsyncConnection, customer_id: CustomerId) -> None:
+    """Wait for other operations on the customer, whose row is there, and keep them out."""
+    # Not from what the ledger appends, which refers to the row and changes nothing of it. SQLite
+    # ignores it: its one writer keeps all others out.
+    query = select(CUSTOMER.c.id).where(CUSTOMER.c.id == customer_id)
+    await connection.execute(query.with_for_update(key_share=True))
+
+
+async def apply_once(
+    database: Database, operation: Operation, entry: OperationEntry, work: Work
 ) -> bool:
-    """Return whether it was applied: not where an operation of its id was before."""
+    """
+    Do *work* in one transaction with the entry of it, and raise the revision.
+
+    Returns:
+        Whether it was done: not where an operation of the same id was before.
+    """
     row = {
         "id": operation.operation_id,
-        "kind": kind,
-        "subject": subject,
-        "details": json.dumps(details),
+        "kind": entry.kind,
+        "subject": entry.subject,
+        "details": json.dumps(entry.details),
         "created_at_us": to_us(operation.at),
     }
     async with database.begin() as connection:
-        noted = await connection.execute(_insert_new(database, OPERATION, row))
+        new = database.insert_into(OPERATION).values(row).on_conflict_do_nothing()
+        noted = await connection.execute(new)
         if noted.rowcount == 0:
             return False
-        for statement in statements:
-            await connection.execute(statement)
+        await work(connection)
         await connection.execute(update(REVISION).values(number=REVISION.c.number + 1))
     return True
 
 
-def _insert_new(database: Database, table: Table, row: Mapping[str, object]) -> Insert:
-    insert = sqlite_insert if database.is_sqlite else postgresql_insert
-    return insert(table).values(row).on_conflict_do_nothing()
+def _executing(statement: Executable) -> Work:
+    async def work(connection: AsyncConnection) -> None:
+        await connection.execute(statement)
+
+    return work

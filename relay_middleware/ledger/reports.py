@@ -2,21 +2,20 @@
 Reports: what an operator asks of the books.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Row, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import func, select
 
 from relay_middleware.core.holds import HoldState
-from relay_middleware.core.identifiers import ApiKeyId, CustomerId
+from relay_middleware.core.identifiers import ApiKeyId, CustomerId, HoldId
 from relay_middleware.core.keys import KeyRight
-from relay_middleware.core.money import NO_MONEY, NanoUsd
-from relay_middleware.core.periods import Period, PeriodWindow
+from relay_middleware.core.money import NanoUsd
+from relay_middleware.core.periods import UTC_CALENDAR, Period
 from relay_middleware.core.tiers import Customer, CustomerStatus
+from relay_middleware.ledger.calendars import calendar_from, own_calendars
 from relay_middleware.ledger.database import Database
-from relay_middleware.ledger.sql import in_window
 from relay_middleware.ledger.tables import (
     API_KEY,
     CUSTOMER,
@@ -45,23 +44,13 @@ class KeyReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UsageReport:
-    """
-    What one customer used in one window, and spent in several.
+class ExpiredReport:
+    """A request that nobody knows the end of."""
 
-    Attributes:
-        requests: Those that were settled.
-        input_tokens: Cached and other parts included; as *output_tokens*.
-        posted_by_period: Settled charges, by period; what is absent is 0.
-    """
-
-    customer: Customer
-    requests: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    charge_nano_usd: NanoUsd = NO_MONEY
-    cost_nano_usd: NanoUsd = NO_MONEY
-    posted_by_period: Mapping[Period, NanoUsd] = field(default_factory=dict)
+    request_id: HoldId
+    model: str
+    hold_nano_usd: NanoUsd
+    reserved_at: datetime
 
 
 async def list_keys(database: Database) -> list[KeyReport]:
@@ -91,6 +80,7 @@ async def list_customers(database: Database, *, only: CustomerId | None = None) 
         overrides = overrides.where(CUSTOMER_OVERRIDE.c.customer_id == only)
     limits: dict[str, dict[Period, NanoUsd | None]] = {}
     async with database.connect() as connection:
+        own = await own_calendars(connection, only=only)
         for row in await connection.execute(overrides):
             limits.setdefault(row.customer_id, {})[Period(row.period)] = row.limit_nano_usd
         return [
@@ -99,70 +89,67 @@ async def list_customers(database: Database, *, only: CustomerId | None = None) 
                 tier=row.tier,
                 status=CustomerStatus(row.status),
                 spend_limits=limits.get(row.id, {}),
+                calendar=calendar_from(own[row.id]) if row.id in own else UTC_CALENDAR,
             )
             for row in await connection.execute(customers)
         ]
 
 
-async def usage_report(
-    database: Database,
-    *,
-    month: PeriodWindow,
-    windows: Sequence[PeriodWindow],
-    only: CustomerId | None = None,
-) -> list[UsageReport]:
-    """
-    Return what each customer used in *month* and spent in each of *windows*, by name.
-
-    Args:
-        only: One customer instead of all.
-    """
-    customers = await list_customers(database, only=only)
+async def list_expired(database: Database, customer_id: CustomerId) -> list[ExpiredReport]:
+    """Return a customer's expired requests, the oldest first."""
+    query = (
+        select(REQUEST)
+        .where(REQUEST.c.customer_id == customer_id, REQUEST.c.state == HoldState.EXPIRED.value)
+        .order_by(REQUEST.c.reserved_at_us)
+    )
     async with database.connect() as connection:
-        used = {row.customer_id: row for row in await _sums(connection, month, only)}
-        posted: dict[str, dict[Period, NanoUsd]] = {}
-        for window in windows:
-            for row in await _sums(connection, window, only):
-                posted.setdefault(row.customer_id, {})[window.period] = NanoUsd(int(row.charge))
-    return [
-        _report(customer, used.get(customer.customer_id), posted.get(customer.customer_id, {}))
-        for customer in customers
-    ]
+        return [
+            ExpiredReport(
+                request_id=HoldId(row.id),
+                model=row.model,
+                hold_nano_usd=NanoUsd(row.hold_nano_usd),
+                reserved_at=from_us(row.reserved_at_us),
+            )
+            for row in await connection.execute(query)
+        ]
 
 
-async def _sums(
-    connection: AsyncConnection, window: PeriodWindow, only: CustomerId | None
-) -> Sequence[Row[tuple[str, int, int, int, int, int]]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateReport:
+    """
+    Requests that ended alike.
+
+    Attributes:
+        hold_nano_usd: What was set aside for them.
+    """
+
+    requests: int
+    charge_nano_usd: NanoUsd
+    hold_nano_usd: NanoUsd
+
+
+async def count_requests(
+    database: Database, customer_id: CustomerId
+) -> Mapping[HoldState, StateReport]:
+    """Return how many of a customer's requests ended in each way; what there is none of is 0."""
     query = (
         select(
-            REQUEST.c.customer_id,
+            REQUEST.c.state,
             func.count().label("requests"),
-            func.sum(REQUEST.c.input_tokens).label("input_tokens"),
-            func.sum(REQUEST.c.output_tokens).label("output_tokens"),
             func.sum(REQUEST.c.charge_nano_usd).label("charge"),
-            func.sum(REQUEST.c.cost_nano_usd).label("cost"),
+            func.sum(REQUEST.c.hold_nano_usd).label("hold"),
         )
-        .where(REQUEST.c.state == HoldState.SETTLED.value, *in_window(window))
-        .group_by(REQUEST.c.customer_id)
+        .where(REQUEST.c.customer_id == customer_id)
+        .group_by(REQUEST.c.state)
     )
-    if only is not None:
-        query = query.where(REQUEST.c.customer_id == only)
-    return (await connection.execute(query)).all()
-
-
-def _report(
-    customer: Customer,
-    used: Row[tuple[str, int, int, int, int, int]] | None,
-    posted: Mapping[Period, NanoUsd],
-) -> UsageReport:
-    if used is None:
-        return UsageReport(customer=customer, posted_by_period=posted)
-    return UsageReport(
-        customer=customer,
-        requests=used.requests,
-        input_tokens=int(used.input_tokens),
-        output_tokens=int(used.output_tokens),
-        charge_nano_usd=NanoUsd(int(used.charge)),
-        cost_nano_usd=NanoUsd(int(used.cost)),
-        posted_by_period=posted,
-    )
+    async with database.connect() as connection:
+        rows = {HoldState(row.state): row for row in await connection.execute(query)}
+    # PostgreSQL's sums are decimals.
+    return {
+        state: StateReport(
+            requests=rows[state].requests if state in rows else 0,
+            charge_nano_usd=NanoUsd(int(rows[state].charge) if state in rows else 0),
+            hold_nano_usd=NanoUsd(int(rows[state].hold) if state in rows else 0),
+        )
+        for state in HoldState
+    }

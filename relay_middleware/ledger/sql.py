@@ -2,24 +2,29 @@
 The ledger in SQL: appended to, in batches, each record once.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 
-from sqlalchemy import ColumnElement, Table, func, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Table, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from relay_middleware.core.holds import HoldState
-from relay_middleware.core.identifiers import CustomerId
-from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.periods import PeriodWindow
+from relay_middleware.core.identifiers import HoldId
 from relay_middleware.core.records import LedgerRecord, RequestEnded
+from relay_middleware.errors import RecordRefusedError
+from relay_middleware.ledger.adjustments import list_adjustments
 from relay_middleware.ledger.database import Database
 from relay_middleware.ledger.rows import Row, attempt_rows, customer_row, request_row
-from relay_middleware.ledger.tables import ATTEMPT, CUSTOMER, REQUEST, to_us
+from relay_middleware.ledger.sums import spends
+from relay_middleware.ledger.tables import ATTEMPT, CUSTOMER, REQUEST
+from relay_middleware.ports.books import LedgerAdjustment
+from relay_middleware.ports.stores import Spend
+
+_ASKED_AT_ONCE = 1000
+"""Identifiers in one statement, of which each database takes some thousands."""
 
 
-class LedgerConflictError(Exception):
+class LedgerConflictError(RecordRefusedError):
     """The ledger has the same request with another charge: a bug of ours, never overwritten."""
 
 
@@ -31,7 +36,9 @@ class SqlLedger:
 
     async def append(self, records: Sequence[LedgerRecord]) -> None:
         """
-        Add *records* in one transaction; a record that is there already is left as it is.
+        Add *records* in one transaction; a record that is there already is left as it is, but for
+        one of an expired request, which a settled or released one replaces, in whichever order they
+        come.
 
         Raises:
             StoreUnavailableError: Nothing was written; the same batch may be appended again.
@@ -41,55 +48,66 @@ class SqlLedger:
         if not records:
             return
         # In one order in every process, so that two batches never wait for each other.
-        ended = sorted(
+        requests = sorted(
             (record for record in records if isinstance(record, RequestEnded)),
             key=lambda record: record.hold_id,
         )
-        attempts = [row for record in ended for row in attempt_rows(record)]
+        final = [record for record in requests if record.state is not HoldState.EXPIRED]
+        # Of an expired request nobody knows the attempts; they come with the record that does.
+        attempts = [row for record in final for row in attempt_rows(record)]
         customers = {record.customer_id: customer_row(record) for record in reversed(records)}
         async with self._database.begin() as connection:
             await self._insert(connection, CUSTOMER, [customers[key] for key in sorted(customers)])
-            await self._insert(connection, REQUEST, [request_row(record) for record in ended])
+            await self._write(connection, [request_row(record) for record in requests])
             await self._insert(connection, ATTEMPT, attempts)
-            await _compare(connection, ended)
+            await _compare(connection, final)
 
     async def _insert(self, connection: AsyncConnection, table: Table, rows: list[Row]) -> None:
         if rows:
-            insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
-            await connection.execute(insert(table).on_conflict_do_nothing(), rows)
+            insert = self._database.insert_into(table)
+            await connection.execute(insert.on_conflict_do_nothing(), rows)
 
-    async def posted(
-        self, windows: Sequence[PeriodWindow]
-    ) -> Sequence[tuple[CustomerId, PeriodWindow, NanoUsd]]:
-        """Sum the settled charges by customer, for each of *windows*; sums of zero are left out."""
-        sums = []
+    async def _write(self, connection: AsyncConnection, rows: list[Row]) -> None:
+        """Insert requests; the row of an expired one makes way for one of how it ended."""
+        if rows:
+            insert = self._database.insert_into(REQUEST)
+            upsert = insert.on_conflict_do_update(
+                index_elements=["id"],
+                set_={column.name: column for column in insert.excluded if column.name != "id"},
+                where=and_(
+                    REQUEST.c.state == HoldState.EXPIRED.value,
+                    insert.excluded.state != HoldState.EXPIRED.value,
+                ),
+            )
+            await connection.execute(upsert, rows)
+
+    async def states(self, hold_ids: Sequence[HoldId]) -> Mapping[HoldId, HoldState]:
+        """Return how those of *hold_ids* ended whose request it has."""
+        found: dict[HoldId, HoldState] = {}
         async with self._database.connect() as connection:
-            for window in windows:
-                charged = func.sum(REQUEST.c.charge_nano_usd)
-                query = (
-                    select(REQUEST.c.customer_id, charged)
-                    .where(REQUEST.c.state == HoldState.SETTLED.value, *in_window(window))
-                    .group_by(REQUEST.c.customer_id)
-                    .having(charged > 0)
+            for start in range(0, len(hold_ids), _ASKED_AT_ONCE):
+                query = select(REQUEST.c.id, REQUEST.c.state).where(
+                    REQUEST.c.id.in_(hold_ids[start : start + _ASKED_AT_ONCE])
                 )
-                for customer_id, amount in await connection.execute(query):
-                    sums.append((CustomerId(customer_id), window, NanoUsd(int(amount))))
-        return sums
+                for row in await connection.execute(query):
+                    found[HoldId(row.id)] = HoldState(row.state)
+        return found
+
+    def spends(self, at: datetime) -> AsyncIterator[Sequence[Spend]]:
+        """
+        Yield what each customer has spent in its periods that contain *at*, in batches; what is
+        zero is left out.
+        """
+        return spends(self._database, at)
+
+    async def adjustments(self, at: datetime) -> Sequence[LedgerAdjustment]:
+        """Return the adjustments of all accounts whose period contains *at*."""
+        return await list_adjustments(self._database, at)
 
 
-def in_window(window: PeriodWindow) -> list[ColumnElement[bool]]:
-    """Return the conditions that a request was reserved in *window*: start inclusive, end not."""
-    conditions: list[ColumnElement[bool]] = []
-    if window.starts_at is not None:
-        conditions.append(REQUEST.c.reserved_at_us >= to_us(window.starts_at))
-    if window.ends_at is not None:
-        conditions.append(REQUEST.c.reserved_at_us < to_us(window.ends_at))
-    return conditions
-
-
-async def _compare(connection: AsyncConnection, ended: Sequence[RequestEnded]) -> None:
+async def _compare(connection: AsyncConnection, final: Sequence[RequestEnded]) -> None:
     """What was there already must be what is there now: same id with other values is no silence."""
-    charge_by_id = {str(record.hold_id): record.charge_nano_usd for record in ended}
+    charge_by_id = {str(record.hold_id): record.charge_nano_usd for record in final}
     query = select(REQUEST.c.id, REQUEST.c.charge_nano_usd).where(REQUEST.c.id.in_(charge_by_id))
     for request_id, charge in await connection.execute(query):
         if charge != charge_by_id[request_id]:

@@ -2,7 +2,8 @@
 The tables, as the newest migration leaves them.
 
 Money is in whole nano-dollars, times in microseconds since 1970 UTC, so both databases count alike.
-`request` and `attempt` are only ever appended to.
+`request`, `attempt` and `adjustment` are only ever appended to, but for a request that expired: the
+row of how it ended replaces its row.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -49,6 +50,26 @@ CUSTOMER_OVERRIDE = Table(
     Column("limit_nano_usd", BigInteger),
     CheckConstraint("period IN ('day', 'week', 'month', 'lifetime')", name="period"),
     CheckConstraint("limit_nano_usd >= 0", name="limit"),
+)
+
+# Of customers whose periods are not those of UTC, or were others before.
+CUSTOMER_CALENDAR = Table(
+    "customer_calendar",
+    METADATA,
+    Column("customer_id", Text, ForeignKey("customer.id"), primary_key=True),
+    Column("zone", Text, nullable=False),
+    Column("anchor_day", Integer, nullable=False),
+    # What it replaced, and when.
+    Column("previous_zone", Text),
+    Column("previous_anchor_day", Integer),
+    Column("changed_at_us", BigInteger),
+    CheckConstraint("anchor_day BETWEEN 1 AND 31", name="anchor_day"),
+    CheckConstraint("previous_anchor_day BETWEEN 1 AND 31", name="previous_anchor_day"),
+    CheckConstraint(
+        "(previous_zone IS NULL) = (changed_at_us IS NULL)"
+        " AND (previous_anchor_day IS NULL) = (changed_at_us IS NULL)",
+        name="change",
+    ),
 )
 
 API_KEY = Table(
@@ -122,7 +143,15 @@ REQUEST = Table(
     CheckConstraint("state IN ('settled', 'released', 'expired')", name="state"),
     CheckConstraint("usage_source IN ('provider', 'counted')", name="usage_source"),
     CheckConstraint("cost_nano_usd >= 0 AND charge_nano_usd >= 0", name="amounts"),
-    Index(None, "customer_id", "reserved_at_us"),
+    # All that the sums of spend need: they read the index and no row.
+    Index(
+        "ix_request_spend",
+        "customer_id",
+        "reserved_at_us",
+        "state",
+        "charge_nano_usd",
+        "hold_nano_usd",
+    ),
 )
 
 ATTEMPT = Table(
@@ -138,6 +167,44 @@ ATTEMPT = Table(
     Column("started_at_us", BigInteger, nullable=False),
     Column("ended_at_us", BigInteger, nullable=False),
     CheckConstraint("outcome IN ('served', 'refused', 'failed', 'timed_out')", name="outcome"),
+)
+
+ADJUSTMENT = Table(
+    "adjustment",
+    METADATA,
+    # Of the operation, and of the period where it has several.
+    Column("id", Text, primary_key=True),
+    Column("customer_id", Text, ForeignKey("customer.id"), nullable=False),
+    # The window of the one account it is for; a lifetime has no start and no end.
+    Column("period", Text, nullable=False),
+    Column("starts_at_us", BigInteger),
+    Column("ends_at_us", BigInteger),
+    Column("posted_nano_usd", BigInteger, nullable=False),
+    Column("credit_nano_usd", BigInteger, nullable=False),
+    # Of which it takes back a part.
+    Column("request_id", Text, ForeignKey("request.id")),
+    Column("note", Text),
+    Column("created_at_us", BigInteger, nullable=False),
+    CheckConstraint("period IN ('day', 'week', 'month', 'lifetime')", name="period"),
+    CheckConstraint(
+        "(starts_at_us IS NULL) = (period = 'lifetime')"
+        " AND (ends_at_us IS NULL) = (period = 'lifetime')",
+        name="window",
+    ),
+    Index(None, "customer_id"),
+    Index(None, "ends_at_us"),
+    Index(None, "request_id"),
+)
+
+# What the ledger refuses for good, for a correction by hand.
+DEAD_LETTER = Table(
+    "dead_letter",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("first_seen_us", BigInteger, nullable=False),
 )
 
 WORKER = Table(

@@ -12,8 +12,6 @@ from typing import Any
 
 import structlog
 from sqlalchemy import delete, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from relay_middleware.core.deployments import DeploymentStatus
 from relay_middleware.core.identifiers import DeploymentId
@@ -21,7 +19,7 @@ from relay_middleware.core.records import AttemptOutcome
 from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.ledger.database import Database
 from relay_middleware.ledger.tables import WORKER, from_us, to_us
-from relay_middleware.ports import Clock
+from relay_middleware.ports.stores import Clock
 
 log = structlog.get_logger("relay")
 
@@ -114,8 +112,8 @@ class WorkerJournal:
             "seen_at_us": to_us(self._clock.now()),
             "deployments": json.dumps([_to_json(each) for each in self._status()]),
         }
-        insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
-        upsert = insert(WORKER).on_conflict_do_update(index_elements=["id"], set_=row)
+        insert = self._database.insert_into(WORKER)
+        upsert = insert.on_conflict_do_update(index_elements=["id"], set_=row)
         async with self._database.begin() as connection:
             await connection.execute(upsert, row)
 

@@ -4,17 +4,16 @@ Keys, customers and what operators change, over each database.
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from fixtures.records import AT, ended
+from fixtures.records import AT
 from sqlalchemy import text
 
 from relay_middleware.core.identifiers import ApiKeyId, CustomerId
 from relay_middleware.core.keys import KeyRight, hash_key
 from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.periods import Period, window_of, windows_of
+from relay_middleware.core.periods import Period
 from relay_middleware.core.tiers import Customer, CustomerStatus
 from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.ledger import memory
@@ -33,8 +32,7 @@ from relay_middleware.ledger.operations import (
     set_status,
     set_tier,
 )
-from relay_middleware.ledger.reports import list_customers, list_keys, usage_report
-from relay_middleware.ledger.sql import SqlLedger
+from relay_middleware.ledger.reports import list_customers, list_keys
 
 pytestmark = pytest.mark.anyio
 
@@ -172,6 +170,19 @@ async def test_a_change_makes_the_customer(database: Database) -> None:
     assert await list_customers(database, only=CustomerId("nobody")) == []
 
 
+async def test_a_change_is_told_by_its_number(database: Database, directory: SqlDirectory) -> None:
+    """
+    Whoever compares the revision before and after a refresh learns that something was changed.
+    """
+    before = directory.revision
+    await set_tier(database, named("1"), BOB)
+    assert directory.revision == before
+
+    await directory.refresh()
+
+    assert (before, directory.revision) == (0, 1)
+
+
 async def test_who_is_remembered_is_known(directory: SqlDirectory) -> None:
     """
     A customer whose row is still on its way is known at once, also after it was asked for.
@@ -276,49 +287,6 @@ async def test_the_revision_is_read_by_itself(database: Database) -> None:
         while await directory.customer(BOB.customer_id) is None:
             await looked.acquire()
     await directory.aclose()
-
-
-async def test_usage_report(database: Database) -> None:
-    """
-    Two of alice's requests this month (3 + 4), one last month (5): counted by hand.
-    """
-    last_month = AT - timedelta(days=40)
-    await SqlLedger(database).append(
-        [
-            ended("a", 3),
-            ended("b", 4, at=AT - timedelta(days=2)),
-            ended("c", 5, at=last_month),
-            ended("d", 6, customer="bob"),
-        ]
-    )
-    month = window_of(Period.MONTH, AT)
-
-    alice, bob = await usage_report(database, month=month, windows=windows_of(AT))
-    (only,) = await usage_report(
-        database, month=month, windows=windows_of(AT), only=CustomerId("alice")
-    )
-
-    assert (alice.requests, alice.input_tokens, alice.output_tokens) == (2, 20, 10)
-    assert (alice.charge_nano_usd, alice.cost_nano_usd) == (7, 7)
-    assert alice.posted_by_period == {
-        Period.DAY: 3,
-        Period.WEEK: 3,
-        Period.MONTH: 7,
-        Period.LIFETIME: 12,
-    }
-    assert bob.charge_nano_usd == 6
-    assert only == alice
-
-
-async def test_usage_report_of_a_new_customer(database: Database) -> None:
-    """
-    Who has used nothing stands there with zeros.
-    """
-    await set_tier(database, named("1"), BOB)
-
-    (bob,) = await usage_report(database, month=window_of(Period.MONTH, AT), windows=[])
-
-    assert (bob.requests, bob.charge_nano_usd, bob.posted_by_period) == (0, 0, {})
 
 
 # The memory under the directory.

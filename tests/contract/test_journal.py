@@ -12,14 +12,14 @@ from structlog.testing import capture_logs
 
 from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.periods import Period, PeriodWindow, window_of
+from relay_middleware.core.periods import PeriodWindow
 from relay_middleware.core.records import CustomerCreated, LedgerRecord
 from relay_middleware.core.usage import Usage
 from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.ledger.database import Database, ValueRefusedError
 from relay_middleware.ledger.journal import MAX_BATCH, QueueJournal
 from relay_middleware.ledger.sql import LedgerConflictError, SqlLedger
-from relay_middleware.ports import Ledger
+from relay_middleware.ports.books import Ledger
 
 pytestmark = pytest.mark.anyio
 
@@ -173,8 +173,8 @@ async def test_a_provider_cannot_stop_the_books(database: Database) -> None:
 
     assert await fed(ledger, Notes(), [ended("r1", 1), bad, ended("r3", 4)]) == 0
 
-    ((_, _, posted),) = await ledger.posted([window_of(Period.LIFETIME, AT)])
-    assert posted == 5
+    ((*_, lifetime),) = [batch async for batch in ledger.spends(AT)]
+    assert lifetime.posted_nano_usd == 5
 
 
 async def test_a_failing_acknowledgement_does_not_append_twice() -> None:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from relay_middleware.core.holds import HoldState
-from relay_middleware.core.identifiers import CustomerId
+from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.periods import Period, window_of, windows_of
+from relay_middleware.core.periods import Period
 from relay_middleware.core.records import AttemptOutcome, CustomerCreated, RequestEnded
 from relay_middleware.core.usage import Usage
 from relay_middleware.errors import ConfigurationError, StoreUnavailableError
@@ -29,17 +29,22 @@ from relay_middleware.ledger.tables import ATTEMPT, CUSTOMER, REQUEST, from_us, 
 
 pytestmark = pytest.mark.anyio
 
-NOVEMBER = window_of(Period.MONTH, AT)
-LIFETIME = window_of(Period.LIFETIME, AT)
-
 
 @pytest.fixture(name="ledger")
 def _ledger(database: Database) -> SqlLedger:
     return SqlLedger(database)
 
 
-async def spent(ledger: SqlLedger) -> dict[str, int]:
-    return {customer: int(amount) for customer, _, amount in await ledger.posted([LIFETIME])}
+async def spent(
+    ledger: SqlLedger, period: Period = Period.LIFETIME, at: datetime = AT
+) -> dict[str, int]:
+    """Return what the ledger says that each customer has spent in one period."""
+    return {
+        spend.customer_id: spend.posted_nano_usd
+        async for batch in ledger.spends(at)
+        for spend in batch
+        if spend.window.period is period
+    }
 
 
 async def test_a_record_is_kept_once(ledger: SqlLedger) -> None:
@@ -156,7 +161,75 @@ async def test_a_window_has_its_start_and_not_its_end(
     """
     await ledger.append([ended(at=datetime(2026, 11, 1, tzinfo=UTC) + offset)])
 
-    assert bool(await ledger.posted([NOVEMBER])) is counted
+    assert bool(await spent(ledger, Period.MONTH)) is counted
+
+
+FINAL = [
+    ended("r1", 100, attempts=(attempt(AttemptOutcome.SERVED, 200),)),
+    ended("r1", 0, state=HoldState.RELEASED, attempts=(attempt(AttemptOutcome.FAILED, 500),)),
+]
+EXPIRED = ended("r1", 0, state=HoldState.EXPIRED)
+
+
+@pytest.mark.parametrize("final", FINAL, ids=lambda final: final.state.value)
+@pytest.mark.parametrize("is_together", [True, False], ids=["one batch", "two batches"])
+@pytest.mark.parametrize("is_late", [True, False], ids=["expired first", "expired last"])
+async def test_how_it_ended_replaces_that_it_expired(
+    ledger: SqlLedger, database: Database, final: RequestEnded, *, is_together: bool, is_late: bool
+) -> None:
+    """
+    A settled or released record takes the place of an expired one of the same request, all of it
+    and its attempt, whichever comes first; the expired one never takes theirs.
+    """
+    records = [EXPIRED, final] if is_late else [final, EXPIRED]
+    for batch in [records] if is_together else [[record] for record in records]:
+        await ledger.append(batch)
+
+    async with database.connect() as connection:
+        request = (await connection.execute(select(REQUEST))).one()
+        attempts = (await connection.execute(select(ATTEMPT.c.outcome))).scalars().all()
+    assert (request.state, request.charge_nano_usd) == (final.state.value, final.charge_nano_usd)
+    assert attempts == [each.outcome.value for each in final.attempts]
+
+
+async def test_an_expired_request_is_kept_once(ledger: SqlLedger) -> None:
+    """
+    Until its end is known it counts for what was set aside, 1,000 nano-dollars, and is not charged.
+    """
+    await ledger.append([EXPIRED, ended("r2", 5)])
+    await ledger.append([EXPIRED])
+
+    assert await spent(ledger) == {"alice": 1005}
+
+
+async def test_an_expired_request_has_no_attempts(ledger: SqlLedger, database: Database) -> None:
+    """
+    What was tried is known when its end is, and only then kept.
+    """
+    tried = attempt(AttemptOutcome.TIMED_OUT, None)
+    await ledger.append([dataclasses.replace(EXPIRED, attempts=(tried, tried))])
+    await ledger.append([FINAL[0]])
+
+    async with database.connect() as connection:
+        outcomes = (await connection.execute(select(ATTEMPT.c.outcome))).scalars().all()
+    assert outcomes == ["served"]
+
+
+async def test_how_requests_ended(ledger: SqlLedger) -> None:
+    """
+    Of each request that it has heard of the ledger says how it ended.
+    """
+    ends = {"settled": 5, "released": 0, "expired": 0}
+    await ledger.append(
+        [ended(name, charge, state=HoldState(name)) for name, charge in ends.items()]
+    )
+    asked = [HoldId(name) for name in (*ends, "unheard")]
+    expected = {name: HoldState(name) for name in ends}
+
+    assert await ledger.states(asked) == expected
+    assert await ledger.states([]) == {}
+    # More than one statement may name.
+    assert await ledger.states([HoldId(f"no{i}") for i in range(2500)] + asked) == expected
 
 
 async def test_released_requests_cost_nothing(ledger: SqlLedger) -> None:
@@ -174,9 +247,9 @@ async def test_sums_by_window(ledger: SqlLedger) -> None:
     """
     await ledger.append([ended("old", 3, at=AT - timedelta(days=1)), ended("new", 4)])
 
-    sums = {window.period: int(amount) for _, window, amount in await ledger.posted(windows_of(AT))}
+    sums = {period: await spent(ledger, period) for period in Period}
 
-    assert sums == {Period.DAY: 4, Period.WEEK: 4, Period.MONTH: 7, Period.LIFETIME: 7}
+    assert [sums[period]["alice"] for period in Period] == [4, 4, 7, 7]
 
 
 async def test_two_processes_append_at_once(ledger: SqlLedger, database: Database) -> None:
@@ -196,14 +269,19 @@ async def test_two_processes_append_at_once(ledger: SqlLedger, database: Databas
     await second.aclose()
 
 
-RECORDS = [ended(f"r{i}", 2**i, customer="ab"[i % 2]) for i in range(6)]
+RECORDS = [
+    ended(f"r{i}", 2**i if state is HoldState.SETTLED else 0, customer="ab"[i % 2], state=state)
+    for i in range(6)
+    for state in (HoldState.SETTLED, HoldState.EXPIRED)
+]
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.lists(st.sampled_from(RECORDS), max_size=8), max_size=5))
 def test_batches_do_not_matter(batches: list[list[RequestEnded]]) -> None:
     """
-    However records are cut into batches, and however often they are repeated, the sums are theirs.
+    However records are cut into batches, and however often they are repeated, the sums are theirs:
+    an expired request counts for the 1,000 set aside until its end comes, before or after it.
     """
 
     async def run() -> dict[str, int]:
@@ -219,10 +297,14 @@ def test_batches_do_not_matter(batches: list[list[RequestEnded]]) -> None:
 
     sums = asyncio.run(run())
 
-    appended = {record.hold_id: record for batch in batches for record in batch}.values()
+    appended = {(record.hold_id, record.state): record for batch in batches for record in batch}
     for name in "ab":
-        expected = sum(each.charge_nano_usd for each in appended if each.customer_id == name)
-        assert sums.get(name, 0) == expected
+        assert sums.get(name, 0) == sum(
+            record.charge_nano_usd if state is HoldState.SETTLED else record.hold_nano_usd
+            for (hold_id, state), record in appended.items()
+            if record.customer_id == name
+            and (state is HoldState.SETTLED or (hold_id, HoldState.SETTLED) not in appended)
+        )
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
@@ -251,7 +333,7 @@ async def test_database_away_is_said_without_the_password() -> None:
     with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1/books failed") as raised:
         await SqlLedger(database).append([ended()])
     with pytest.raises(StoreUnavailableError):
-        await SqlLedger(database).posted([LIFETIME])
+        await spent(SqlLedger(database))
 
     assert "hunter2" not in str(raised.value)
     await database.aclose()

@@ -10,12 +10,19 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from fixtures.records import AT, attempt, ended
 from sqlalchemy import Connection, select
 
+from relay_middleware.core.identifiers import CustomerId
+from relay_middleware.core.periods import UTC_CALENDAR, Period
+from relay_middleware.core.records import AttemptOutcome
 from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.ledger.database import Database
 from relay_middleware.ledger.migrations import migrate
-from relay_middleware.ledger.tables import METADATA, REVISION
+from relay_middleware.ledger.reports import list_customers
+from relay_middleware.ledger.rows import attempt_rows, customer_row, request_row
+from relay_middleware.ledger.sql import SqlLedger
+from relay_middleware.ledger.tables import ATTEMPT, CUSTOMER, METADATA, REQUEST, REVISION
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +53,30 @@ async def test_many_migrate_at_once(database_url: str) -> None:
         assert [tuple(row) for row in rows] == [(1, 0)]
     for each in databases:
         await each.aclose()
+
+
+async def test_what_was_there_before_periods(database_url: str) -> None:
+    """
+    A database of the version before keeps its requests: its customers have UTC's calendar, and the
+    100 that were charged are spent in the month.
+    """
+    database = Database(database_url)
+    await migrate(database, to="0002")
+    record = ended("r1", 100, attempts=(attempt(AttemptOutcome.SERVED, 200),))
+    async with database.begin() as connection:
+        await connection.execute(CUSTOMER.insert(), customer_row(record))
+        await connection.execute(REQUEST.insert(), request_row(record))
+        await connection.execute(ATTEMPT.insert(), attempt_rows(record))
+
+    await migrate(database)
+
+    (alice,) = await list_customers(database)
+    assert (alice.customer_id, alice.calendar) == (CustomerId("alice"), UTC_CALENDAR)
+    spends = [spend async for batch in SqlLedger(database).spends(AT) for spend in batch]
+    assert {spend.window.period: spend.posted_nano_usd for spend in spends}[Period.MONTH] == 100
+    async with database.begin() as connection:
+        assert await connection.run_sync(differences) == []
+    await database.aclose()
 
 
 MIGRATE = """

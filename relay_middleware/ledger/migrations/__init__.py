@@ -20,9 +20,12 @@ _LOCK_ID = 0x72656C6179
 """Of PostgreSQL's advisory lock: "relay" in ASCII."""
 
 
-async def migrate(database: Database) -> None:
+async def migrate(database: Database, *, to: str = "head") -> None:
     """
     Apply the migrations that *database* lacks. Any number of processes may do it at once.
+
+    Args:
+        to: Number of the last one to apply.
 
     Raises:
         StoreUnavailableError: The database did not answer; nothing was changed.
@@ -31,7 +34,7 @@ async def migrate(database: Database) -> None:
     async with _file_lock(lock_path), database.begin() as connection:
         if not database.is_sqlite:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK_ID})"))
-        await connection.run_sync(_upgrade)
+        await connection.run_sync(_upgrade, to)
 
 
 @asynccontextmanager
@@ -51,12 +54,12 @@ async def _file_lock(database_path: str | None) -> AsyncIterator[None]:
         os.close(lock)
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, to: str) -> None:
     scripts = ScriptDirectory(str(Path(__file__).parent))
 
     def missing(revision: str, _: MigrationContext) -> list[object]:
         # As Alembic's own `upgrade` command does it: there is no public name for the steps.
-        return list(scripts._upgrade_revs("head", revision))  # noqa: SLF001
+        return list(scripts._upgrade_revs(to, revision))  # noqa: SLF001
 
     context = MigrationContext.configure(connection, opts={"fn": missing})
     with Operations.context(context):
