@@ -3,13 +3,15 @@ Names of the keys in Redis.
 
 A customer's keys share one of 64 hash tags, so that a script that moves its money touches one slot
 of a cluster. A customer id has no braces or spaces, and a window's key a fixed form, so no two
-accounts share a name.
+accounts share a name. Two limits of the same length share their count.
 """
 
+from dataclasses import dataclass
 from zlib import crc32
 
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.periods import PeriodWindow
+from relay_middleware.core.rates import TokenLimit
 
 BUCKETS = 64
 
@@ -19,20 +21,68 @@ def bucket_of(customer_id: CustomerId) -> int:
     return crc32(customer_id.encode()) % BUCKETS
 
 
-def account_key(customer_id: CustomerId, window: PeriodWindow) -> str:
-    """Return the key of one customer's account in one period."""
-    return f"{_prefix(customer_id)}:a:{customer_id}:{window.key}"
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """
+    The names of one Relay's keys.
+
+    Attributes:
+        prefix: What all of them begin with: two Relays may share a Redis.
+    """
+
+    prefix: str = "relay"
+
+    def account(self, customer_id: CustomerId, window: PeriodWindow) -> str:
+        """Return the key of one customer's account in one period."""
+        return f"{self._of(customer_id)}:a:{customer_id}:{window.key}"
+
+    def hold(self, bucket: int, hold_id: HoldId) -> str:
+        """Return the key of a hold of a customer in *bucket*."""
+        return f"{self._in(bucket)}:h:{hold_id}"
+
+    def open_holds(self, bucket: int) -> str:
+        """Return the key of a bucket's open holds, sorted by expiry."""
+        return f"{self._in(bucket)}:open"
+
+    def places(self, customer_id: CustomerId) -> str:
+        """Return the key of one customer's places: its requests under way, sorted by expiry."""
+        return f"{self._of(customer_id)}:p:{customer_id}"
+
+    def tokens(self, customer_id: CustomerId, limit: TokenLimit) -> str:
+        """Return the key of the window in which one customer's tokens are counted."""
+        return f"{self._of(customer_id)}:t:{customer_id}:{limit.window_s}"
+
+    def adjustment(self, customer_id: CustomerId, operation_id: str) -> str:
+        """Return the key that says that an adjustment was applied."""
+        return f"{self._of(customer_id)}:o:{operation_id}:{customer_id}"
+
+    def epoch(self, bucket: int) -> str:
+        """Return the key that is there as long as the bucket has its data."""
+        return f"{self._in(bucket)}:epoch"
+
+    def filling(self, bucket: int) -> str:
+        """Return the key that is there while a bucket that has lost its data is filled."""
+        return f"{self._in(bucket)}:filling"
+
+    def journal(self, bucket: int) -> str:
+        """Return the key of a bucket's journal: a stream."""
+        return f"{self._in(bucket)}:j"
+
+    def claim(self, work: str) -> str:
+        """Return the key of the claim to *work* that one process does for all."""
+        return f"{self._in(0)}:claim:{work}"
+
+    @property
+    def rates(self) -> str:
+        """What the keys of request rates begin with, which `limits` names itself."""
+        return f"{self.prefix}:rates"
+
+    def _of(self, customer_id: CustomerId) -> str:
+        return self._in(bucket_of(customer_id))
+
+    def _in(self, bucket: int) -> str:
+        return f"{self.prefix}:{{{bucket:02d}}}"
 
 
-def hold_key(customer_id: CustomerId, hold_id: HoldId) -> str:
-    """Return the key of a hold."""
-    return f"{_prefix(customer_id)}:h:{hold_id}"
-
-
-def open_holds_key(customer_id: CustomerId) -> str:
-    """Return the key of the bucket's open holds, sorted by expiry."""
-    return f"{_prefix(customer_id)}:open"
-
-
-def _prefix(customer_id: CustomerId) -> str:
-    return f"relay:{{{bucket_of(customer_id):02d}}}"
+RELAY_KEYS = Keys()
+"""Those of a Relay that has a Redis for itself."""

@@ -2,11 +2,9 @@
 The embedded store: the same contract in the memory of one process.
 
 No `await` stands between a check and its write, so every method is atomic. What it knows is lost
-with the process; at each start the relay raises the accounts to what SQL has.
+with the process: it starts cold, and is filled from the ledger and the write-ahead files.
 """
 
-import fcntl
-import os
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from relay_middleware.core.holds import (
+    Adjustment,
     Balance,
     Ended,
     Hold,
@@ -21,62 +20,67 @@ from relay_middleware.core.holds import (
     HoldState,
     HoldStateError,
     NotReserved,
+    Refused,
     Reserved,
+    TooManyAtOnce,
+    TooManyTokens,
     next_state,
     shortage,
 )
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.money import NO_MONEY, NanoUsd
 from relay_middleware.core.periods import PeriodWindow
-from relay_middleware.errors import ConfigurationError
-from relay_middleware.ports import Clock
-
-KEPT_AFTER_END = timedelta(minutes=10)
-"""How long a hold that nobody needs any more is remembered, for a command that is repeated late."""
-
-KEPT_AFTER_WINDOW = timedelta(days=40)
-"""How long a period's account is kept after its end: for settles and corrections that come late."""
-
-
-@dataclass(slots=True)
-class _Account:
-    posted: int = 0
-    held: int = 0
-    credit: int = 0
-
-    def balance(self) -> Balance:
-        return Balance(
-            posted_nano_usd=NanoUsd(self.posted),
-            held_nano_usd=NanoUsd(self.held),
-            credit_nano_usd=NanoUsd(self.credit),
-        )
+from relay_middleware.core.rates import TokenStatus
+from relay_middleware.core.records import RequestEnded, expired
+from relay_middleware.errors import ColdStoreError
+from relay_middleware.ports.books import Journal
+from relay_middleware.ports.stores import Clock, Drift, Spend
+from relay_middleware.stores.local_accounts import Account, Accounts
+from relay_middleware.stores.local_rates import Places, TokenCounter
+from relay_middleware.stores.lock import FolderLock
+from relay_middleware.stores.retention import KEPT_AFTER_END_S
 
 
 @dataclass(slots=True)
 class _Known:
-    """What is remembered of a hold: *amount* is what it held, *actual* what it was settled for."""
+    """
+    What is remembered of a hold.
+
+    Attributes:
+        amount: What it holds, or has posted.
+        tokens: What it took from *buckets*.
+        hold: Itself, as long as it is open, and *expiry* then.
+    """
 
     state: HoldState
-    amount: NanoUsd
-    actual: NanoUsd = NO_MONEY
+    amount: NanoUsd = NO_MONEY
+    tokens: int = 0
+    buckets: tuple[int, ...] = ()
+    hold: Hold | None = None
+    expiry: datetime | None = None
     forgotten_at: datetime | None = None
 
 
 class LocalSpendStore:
     """`SpendStore` in memory, for one process and one event loop."""
 
-    def __init__(self, *, state_dir: Path, clock: Clock) -> None:
+    def __init__(self, *, state_dir: Path, clock: Clock, journal: Journal) -> None:
         """
         Args:
             state_dir: Where the lock is that keeps a second process out.
+            journal: Gets the records of ended holds.
         """  # fmt: skip
-        self._lock_path = state_dir / "embedded.lock"
+        self._lock = FolderLock(state_dir)
         self._clock = clock
-        self._lock: int | None = None
-        self._accounts: dict[tuple[CustomerId, str], _Account] = {}
-        self._ends: deque[tuple[datetime, tuple[CustomerId, str]]] = deque()
+        self._journal = journal
+        self._is_cold = True
+        self._accounts = Accounts()
         self._holds: dict[HoldId, _Known] = {}
+        self._open: dict[HoldId, _Known] = {}
         self._forgotten_at: deque[tuple[datetime, HoldId]] = deque()
+        self._operations: set[tuple[CustomerId, str]] = set()
+        self._tokens = TokenCounter()
+        self._places = Places()
 
     async def start(self) -> None:
         """
@@ -85,129 +89,288 @@ class LocalSpendStore:
         Raises:
             ConfigurationError: Another process has it, or the folder cannot be written to.
         """
-        if self._lock is not None:
-            return
-        try:
-            self._lock = _locked(self._lock_path)
-        except BlockingIOError:
-            raise ConfigurationError(
-                f"another process uses the embedded store in {self._lock_path.parent}. It counts in"
-                " one process only, and a second one would double every limit: run one worker, or"
-                " set redis_url"
-            ) from None
-        except OSError as error:
-            raise ConfigurationError(
-                f"the embedded store cannot write to {self._lock_path.parent} ({error.strerror}):"
-                " set state_dir to a folder of this process, or set redis_url"
-            ) from error
+        self._lock.take()
 
     async def aclose(self) -> None:
         """Give the lock back."""
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            os.close(lock)
+        self._lock.free()
 
-    async def reserve(self, hold: Hold) -> Reserved | NotReserved:
-        """Set the hold's amount aside in all its accounts if it fits every one."""
+    async def reserve(self, hold: Hold) -> Reserved | Refused:
+        """Set aside what *hold* wants, if all of it fits."""
+        self._require_warm()
         self._forget()
-        accounts = [self._account(hold.customer_id, item.window) for item in hold.accounts]
+        now = self._clock.now()
         known = self._holds.get(hold.hold_id)
         if known is not None:
-            return Reserved(balances=_balances(accounts), is_duplicate=True, state=known.state)
+            return self._reserved(hold, now, is_duplicate=True, state=known.state)
+        refused = self._refused(hold, now)
+        if refused is not None:
+            return refused
+        self._take(hold, now)
+        return self._reserved(hold, now)
+
+    def _refused(self, hold: Hold, now: datetime) -> Refused | None:
+        accounts = self._accounts_of(hold)
         for item, account in zip(hold.accounts, accounts, strict=True):
             why = shortage(account.balance(), item.limit_nano_usd, hold.amount_nano_usd)
             if why is not None:
-                return NotReserved(account=item, balances=_balances(accounts), shortage=why)
-        for account in accounts:
-            account.held += hold.amount_nano_usd
-        self._holds[hold.hold_id] = _Known(HoldState.OPEN, hold.amount_nano_usd)
-        return Reserved(balances=_balances(accounts))
+                return NotReserved(
+                    account=item,
+                    balances=_balances(accounts),
+                    shortage=why,
+                    tokens=self._statuses(hold, now),
+                )
+        status = self._tokens.refusing(hold.customer_id, hold.token_limits, hold.tokens, now)
+        if status is not None:
+            return TooManyTokens(
+                status=status, balances=_balances(accounts), tokens=self._statuses(hold, now)
+            )
+        if hold.max_concurrency is not None:
+            running = self._places.taken(hold.customer_id, now)
+            if running >= hold.max_concurrency:
+                return TooManyAtOnce(running=running)
+        return None
 
-    async def settle(self, hold: Hold, actual_nano_usd: NanoUsd) -> Ended:
+    def _take(self, hold: Hold, now: datetime) -> None:
+        expiry = now + timedelta(seconds=hold.ttl_s)
+        for account in self._accounts_of(hold):
+            account.held += hold.amount_nano_usd
+        if hold.max_concurrency is not None:
+            self._places.take(hold.customer_id, hold.hold_id, expiry)
+        self._holds[hold.hold_id] = self._open[hold.hold_id] = _Known(
+            HoldState.OPEN,
+            hold.amount_nano_usd,
+            hold.tokens,
+            self._tokens.take(hold.customer_id, hold.token_limits, hold.tokens, now),
+            hold,
+            expiry,
+        )
+
+    async def touch(self, holds: Sequence[tuple[CustomerId, HoldId]], *, ttl_s: float) -> None:
+        """Let those of *holds* that are open live on."""
+        expiry = self._clock.now() + timedelta(seconds=ttl_s)
+        for customer_id, hold_id in holds:
+            known = self._open.get(hold_id)
+            if known is not None:
+                known.expiry = expiry
+                self._places.touch(customer_id, hold_id, expiry)
+
+    async def vacate(self, hold: Hold) -> None:
+        """Give the place of *hold* among the customer's requests back."""
+        self._places.vacate(hold.customer_id, hold.hold_id)
+
+    async def settle(self, hold: Hold, record: RequestEnded) -> Ended:
         """
-        End *hold* and post *actual_nano_usd*.
+        End *hold* and post what *record* says.
 
         Raises:
             HoldStateError: It was released, or settled for another amount.
         """
+        self._require_warm()
+        actual = record.charge_nano_usd
         known = self._holds.get(hold.hold_id)
         if known is not None and known.state is HoldState.SETTLED:
-            if known.actual != actual_nano_usd:
+            if known.amount != actual:
                 raise HoldStateError(
-                    f"{hold.hold_id} is settled for {known.actual}, not for {actual_nano_usd}"
+                    f"{hold.hold_id}: it is settled for {known.amount}, not for {actual}"
                 )
             return self._ended(hold, HoldState.SETTLED, is_duplicate=True)
-        previous = self._end(hold, known, HoldEvent.SETTLE)
-        for item in hold.accounts:
-            self._account(hold.customer_id, item.window).posted += actual_nano_usd
-        self._holds[hold.hold_id].actual = actual_nano_usd
+        previous = self._end(hold, HoldEvent.SETTLE, actual, tokens=record.tokens)
+        for account in self._accounts_of(hold):
+            account.posted += actual
+        self._journal.put(record)
         return self._ended(hold, previous)
 
-    async def release(self, hold: Hold, *, is_dispatched: bool) -> Ended:
+    async def release(self, hold: Hold, record: RequestEnded, *, is_dispatched: bool) -> Ended:
         """
         End *hold* and post nothing.
 
         Raises:
             HoldStateError: It was settled.
         """
-        known = self._holds.get(hold.hold_id)
-        if known is not None and known.state is HoldState.RELEASED:
+        self._require_warm()
+        if self._state_of(hold) is HoldState.RELEASED:
             return self._ended(hold, HoldState.RELEASED, is_duplicate=True)
-        previous = self._end(hold, known, HoldEvent.RELEASE)
-        if not is_dispatched:
-            self._forget_later(hold.hold_id, self._holds[hold.hold_id])
+        previous = self._end(hold, HoldEvent.RELEASE, NO_MONEY, tokens=0)
+        if is_dispatched or previous is HoldState.EXPIRED:
+            self._journal.put(record)
+        else:
+            self._forget_later(hold.hold_id)
         return self._ended(hold, previous)
+
+    async def expire(self, hold: Hold) -> Ended:
+        """
+        End *hold* and post all of it, provisionally.
+
+        Raises:
+            HoldStateError: It was settled or released.
+        """
+        self._require_warm()
+        if self._state_of(hold) is HoldState.EXPIRED:
+            return self._ended(hold, HoldState.EXPIRED, is_duplicate=True)
+        amount = hold.amount_nano_usd
+        previous = self._end(hold, HoldEvent.EXPIRE, amount, tokens=None)
+        for account in self._accounts_of(hold):
+            account.posted += amount
+            account.expired += amount
+        # Never forgotten: whoever resolves it must find it, or it would be posted twice.
+        self._journal.put(expired(hold, self._clock.now()))
+        return self._ended(hold, previous)
+
+    async def sweep(self) -> int:
+        """Expire the holds whose time has run out; return how many."""
+        now = self._clock.now()
+        # In the order in which they were taken, which is not quite that of their expiry: all are
+        # looked at.
+        due = [
+            known.hold
+            for known in self._open.values()
+            if known.hold is not None and known.expiry is not None and known.expiry <= now
+        ]
+        for hold in due:
+            await self.expire(hold)
+        return len(due)
+
+    async def adjust(
+        self, customer_id: CustomerId, window: PeriodWindow, adjustment: Adjustment
+    ) -> bool:
+        """Apply *adjustment* to one account; return whether it was not there already."""
+        self._require_warm()
+        operation = (customer_id, adjustment.operation_id)
+        if operation in self._operations:
+            return False
+        self._operations.add(operation)
+        account = self._accounts.of(customer_id, window)
+        account.adjusted += adjustment.posted_nano_usd
+        account.credit += adjustment.credit_nano_usd
+        return True
+
+    async def raise_to(self, spends: Sequence[Spend]) -> Drift:
+        """Raise settled spend where it is lower."""
+        below, above = 0, 0
+        for spend in spends:
+            account = self._accounts.of(spend.customer_id, spend.window)
+            missing = spend.posted_nano_usd - account.posted
+            newly_expired = spend.expired_nano_usd - account.expired
+            if self._is_cold:
+                account.expired += max(0, newly_expired)
+            else:
+                # The ledger may have as expired what was settled for less by now.
+                missing = min(missing, missing - newly_expired)
+            account.posted += max(0, missing)
+            below += max(0, missing)
+            above += max(0, -missing)
+        return Drift(below_nano_usd=NanoUsd(below), above_nano_usd=NanoUsd(above))
+
+    async def balances(
+        self, customer_id: CustomerId, windows: Sequence[PeriodWindow]
+    ) -> tuple[Balance, ...]:
+        """Return what a customer's accounts hold, in the order of *windows*."""
+        return _balances([self._accounts.of(customer_id, window) for window in windows])
 
     async def acknowledge(self, holds: Sequence[tuple[CustomerId, HoldId]]) -> None:
         """Note that the ledger has these ended holds."""
         for _, hold_id in holds:
             known = self._holds.get(hold_id)
-            if known is not None and known.state is not HoldState.OPEN:
-                self._forget_later(hold_id, known)
+            if known is not None and known.state in {HoldState.SETTLED, HoldState.RELEASED}:
+                self._forget_later(hold_id)
 
-    async def raise_to(
-        self, customer_id: CustomerId, window: PeriodWindow, posted_nano_usd: NanoUsd
-    ) -> None:
-        """Raise settled spend to *posted_nano_usd* where it is lower."""
-        account = self._account(customer_id, window)
-        account.posted = max(account.posted, posted_nano_usd)
+    async def generation(self) -> str | None:
+        """Say that it was filled, which happens once."""
+        return None if self._is_cold else "embedded"
 
-    def _end(self, hold: Hold, known: _Known | None, event: HoldEvent) -> HoldState | None:
-        """Apply *event* to the hold and take back what it had set aside, or provisionally spent."""
+    async def claim(self, work: str, worker_id: str) -> bool:  # noqa: ARG002 - the port's
+        """Say yes: there is one process."""
+        return True
+
+    def adopt(self, generation: str) -> None:
+        """Do nothing: it loses its data with its process only."""
+
+    async def begin_filling(self) -> None:
+        """Do nothing: it loses its data with its process only."""
+
+    async def open(self) -> None:
+        """Declare it filled."""
+        self._is_cold = False
+
+    def _require_warm(self) -> None:
+        if self._is_cold:
+            raise ColdStoreError("the embedded store is still told what the ledger has")
+
+    def _state_of(self, hold: Hold) -> HoldState | None:
+        known = self._holds.get(hold.hold_id)
+        return None if known is None else known.state
+
+    def _end(
+        self, hold: Hold, event: HoldEvent, amount: NanoUsd, *, tokens: int | None
+    ) -> HoldState | None:
+        """
+        Apply *event* to the hold: take back what it had set aside, or posted when it expired.
+
+        Args:
+            amount: What it ends with.
+            tokens: What it used; None: what it took.
+
+        Returns:
+            Its state before; None where it was not known: a command that comes after its hold was
+            forgotten, or before a reserve that was cut off. It is remembered, so that neither is
+            counted twice.
+        """
+        known = self._holds.get(hold.hold_id)
         if known is None:
-            # A command that comes after its hold was forgotten, or before a reserve that was cut
-            # off: remembered, so that neither is counted twice.
-            ended = next_state(HoldState.OPEN, event)
-            self._holds[hold.hold_id] = _Known(ended, NO_MONEY)
+            self._holds[hold.hold_id] = _Known(next_state(HoldState.OPEN, event), amount)
             return None
-        previous = known.state
-        known.state = next_state(previous, event)
-        for item in hold.accounts:
-            account = self._account(hold.customer_id, item.window)
+        previous, known.state = known.state, next_state(known.state, event)
+        for account in self._accounts_of(hold):
             if previous is HoldState.OPEN:
                 account.held -= known.amount
             else:
                 account.posted -= known.amount
+                account.expired -= known.amount
+        if tokens is not None:
+            delta = tokens - known.tokens
+            self._tokens.correct(hold.customer_id, hold.token_limits, known.buckets, delta)
+            known.buckets = ()
+        self._places.vacate(hold.customer_id, hold.hold_id)
+        self._open.pop(hold.hold_id, None)
+        known.hold = known.expiry = known.forgotten_at = None
+        known.amount = amount
         return previous
+
+    def _reserved(
+        self,
+        hold: Hold,
+        now: datetime,
+        *,
+        is_duplicate: bool = False,
+        state: HoldState = HoldState.OPEN,
+    ) -> Reserved:
+        return Reserved(
+            balances=_balances(self._accounts_of(hold)),
+            tokens=self._statuses(hold, now),
+            is_duplicate=is_duplicate,
+            state=state,
+        )
 
     def _ended(
         self, hold: Hold, previous: HoldState | None, *, is_duplicate: bool = False
     ) -> Ended:
-        accounts = [self._account(hold.customer_id, item.window) for item in hold.accounts]
-        return Ended(previous=previous, balances=_balances(accounts), is_duplicate=is_duplicate)
+        balances = _balances(self._accounts_of(hold))
+        return Ended(previous=previous, balances=balances, is_duplicate=is_duplicate)
 
-    def _account(self, customer_id: CustomerId, window: PeriodWindow) -> _Account:
-        key = (customer_id, window.key)
-        account = self._accounts.get(key)
-        if account is None:
-            account = self._accounts[key] = _Account()
-            if window.ends_at is not None:
-                self._ends.append((window.ends_at + KEPT_AFTER_WINDOW, key))
-        return account
+    def _statuses(self, hold: Hold, now: datetime) -> tuple[TokenStatus, ...]:
+        return tuple(
+            self._tokens.window(hold.customer_id, limit, now).status(limit)
+            for limit in hold.token_limits
+        )
 
-    def _forget_later(self, hold_id: HoldId, known: _Known) -> None:
-        known.forgotten_at = self._clock.now() + KEPT_AFTER_END
-        self._forgotten_at.append((known.forgotten_at, hold_id))
+    def _accounts_of(self, hold: Hold) -> list[Account]:
+        return [self._accounts.of(hold.customer_id, item.window) for item in hold.accounts]
+
+    def _forget_later(self, hold_id: HoldId) -> None:
+        forgotten_at = self._clock.now() + timedelta(seconds=KEPT_AFTER_END_S)
+        self._holds[hold_id].forgotten_at = forgotten_at
+        self._forgotten_at.append((forgotten_at, hold_id))
 
     def _forget(self) -> None:
         """Drop what is due: a few at a time, in the order in which it came."""
@@ -215,26 +378,11 @@ class LocalSpendStore:
         while self._forgotten_at and self._forgotten_at[0][0] <= now:
             due, hold_id = self._forgotten_at.popleft()
             known = self._holds.get(hold_id)
-            # Acknowledged again meanwhile: then a later entry is the one that counts.
+            # Remembered anew meanwhile: then a later entry is the one that counts.
             if known is not None and known.forgotten_at == due:
                 del self._holds[hold_id]
-        # Windows of different length end in no order; one that ends late delays the ones after
-        # it, by a month at most.
-        while self._ends and self._ends[0][0] <= now:
-            self._accounts.pop(self._ends.popleft()[1], None)
+        self._accounts.forget(now)
 
 
-def _locked(path: Path) -> int:
-    """Return the descriptor of *path*, locked until it is closed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise
-    return lock
-
-
-def _balances(accounts: Sequence[_Account]) -> tuple[Balance, ...]:
+def _balances(accounts: Sequence[Account]) -> tuple[Balance, ...]:
     return tuple(account.balance() for account in accounts)

@@ -2,7 +2,8 @@
 Request rates, counted by `limits`: sliding windows, in memory or in Redis.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from functools import cache
 from math import floor
 from typing import Self
@@ -16,7 +17,9 @@ from redis.asyncio import BlockingConnectionPool
 
 from relay_middleware.core.rates import RateStatus
 from relay_middleware.errors import StoreUnavailableError
+from relay_middleware.stores.breaker import Breaker
 from relay_middleware.stores.connection import address_of, connection_pool
+from relay_middleware.stores.keys import RELAY_KEYS, Keys
 
 
 class LimitsRateLimiter:
@@ -30,16 +33,19 @@ class LimitsRateLimiter:
         *,
         where: str,
         pool: BlockingConnectionPool | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         """
         Args:
             where: Names the storage in messages.
             pool: Closed with this.
+            breaker: Spares the storage, and those who wait, while it does not answer.
         """  # fmt: skip
         self._storage = storage
         self._counter = SlidingWindowCounterRateLimiter(storage)
         self._where = where
         self._pool = pool
+        self._breaker = breaker
 
     @classmethod
     def in_memory(cls) -> Self:
@@ -47,7 +53,9 @@ class LimitsRateLimiter:
         return cls(MemoryStorage(wrap_exceptions=True), where="memory")
 
     @classmethod
-    def in_redis(cls, redis_url: str) -> Self:
+    def in_redis(
+        cls, redis_url: str, *, keys: Keys = RELAY_KEYS, breaker: Breaker | None = None
+    ) -> Self:
         """
         Return one that counts in Redis.
 
@@ -58,11 +66,12 @@ class LimitsRateLimiter:
             "async+redis://",
             wrap_exceptions=True,
             implementation="redispy",
-            key_prefix="relay:rates",
+            key_prefix=keys.rates,
             # Typed too narrowly by `limits`, whose documentation passes a pool here.
             connection_pool=pool,  # type: ignore[arg-type]
         )
-        return cls(storage, where=f"Redis at {address_of(redis_url)}", pool=pool)
+        where = f"Redis at {address_of(redis_url)}"
+        return cls(storage, where=where, pool=pool, breaker=breaker)
 
     async def hit(self, subject: str, rate_limits: Sequence[str]) -> RateStatus | None:
         """
@@ -73,21 +82,17 @@ class LimitsRateLimiter:
             has not counted the request.
         """
         name = _name(subject)
-        try:
+        async with self._asking():
             for limit in rate_limits:
                 if not await self._counter.hit(_item(limit), name):
                     return await self._status(name, limit)
-        except StorageError as error:
-            raise self._unavailable() from error
         return None
 
     async def status(self, subject: str, rate_limits: Sequence[str]) -> tuple[RateStatus, ...]:
         """Report each of *rate_limits* without counting."""
         name = _name(subject)
-        try:
+        async with self._asking():
             return tuple([await self._status(name, limit) for limit in rate_limits])
-        except StorageError as error:
-            raise self._unavailable() from error
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -99,8 +104,15 @@ class LimitsRateLimiter:
         window = await self._storage.get_sliding_window(item.key_for(name), item.get_expiry())
         return status_of(limit, *window)
 
-    def _unavailable(self) -> StoreUnavailableError:
-        return StoreUnavailableError(f"request rates cannot be counted: {self._where} failed")
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        async with nullcontext() if self._breaker is None else self._breaker.asking():
+            try:
+                yield
+            except StorageError as error:
+                raise StoreUnavailableError(
+                    f"request rates cannot be counted: {self._where} failed"
+                ) from error
 
 
 def status_of(

@@ -2,87 +2,120 @@
 The spend store in Redis: one atomic script for each decision.
 """
 
+import secrets
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
-from relay_middleware.core.holds import (
-    Balance,
-    Ended,
-    Hold,
-    HoldState,
-    HoldStateError,
-    NotReserved,
-    Reserved,
-    Shortage,
-)
+import structlog
+
+from relay_middleware.core.holds import Adjustment, Balance, Ended, Hold, Refused, Reserved
 from relay_middleware.core.identifiers import CustomerId, HoldId
+from relay_middleware.core.journaled import JournaledError
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import PeriodWindow
-from relay_middleware.stores.connection import Scripts
-from relay_middleware.stores.keys import account_key, bucket_of, hold_key, open_holds_key
+from relay_middleware.core.records import RequestEnded, expired
+from relay_middleware.errors import ColdStoreError
+from relay_middleware.ports.stores import Drift, Spend
+from relay_middleware.stores import replies
+from relay_middleware.stores.connection import Reply, Scripts
+from relay_middleware.stores.encoding import decode_hold, encode_hold, encode_record
+from relay_middleware.stores.keys import BUCKETS, RELAY_KEYS, Keys, bucket_of
+from relay_middleware.stores.retention import KEPT_AFTER_END_S, KEPT_AFTER_WINDOW_S
 
-KEPT_AFTER_END_S = 600
-"""How long a hold that nobody needs any more is remembered, for a command that is repeated late."""
+log = structlog.get_logger("relay")
 
-KEPT_AFTER_WINDOW_S = 40 * 86_400
-"""How long a period's account is kept after its end: for settles and corrections that come late."""
+MAX_SWEPT = 100
+"""Holds of one bucket that a sweep expires: some milliseconds of work."""
 
-_SHORTAGES = {b"EXHAUSTED": Shortage.EXHAUSTED, b"IN_FLIGHT": Shortage.IN_FLIGHT}
+CLAIM_S = 30
+
+FILLING_S = 3600
+"""How long a bucket's mark is kept: the longest that filling may take."""
 
 
 class RedisSpendStore:
     """`SpendStore` in one Redis, shared by any number of processes."""
 
-    def __init__(self, scripts: Scripts) -> None:
+    def __init__(
+        self, scripts: Scripts, *, now: Callable[[], datetime], keys: Keys = RELAY_KEYS
+    ) -> None:
         """
         Args:
             scripts: Closed with this.
+            now: What the records of expired holds say; Redis's own clock decides.
         """  # fmt: skip
         self._scripts = scripts
+        self._keys = keys
+        self._now = now
+        # Of each bucket; of none before `adopt`.
+        self._epochs: Sequence[str] = [""] * BUCKETS
+        self._filling = ""
 
     async def start(self) -> None:
         """
-        Ask Redis whether it is there.
+        Ask Redis whether it is there, and whether it keeps what it is told.
 
         Raises:
-            StoreUnavailableError: It is not.
+            ConfigurationError: It may evict keys.
+            StoreUnavailableError: It is not there.
         """
-        await self._scripts.ping()
+        await self._scripts.start()
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._scripts.aclose()
 
-    async def reserve(self, hold: Hold) -> Reserved | NotReserved:
-        """Set the hold's amount aside in all its accounts if it fits every one."""
-        args = [hold.hold_id, str(hold.amount_nano_usd), str(int(hold.ttl_s * 1000))]
+    async def reserve(self, hold: Hold) -> Reserved | Refused:
+        """Set aside what *hold* wants, if all of it fits."""
+        places = hold.max_concurrency
+        args = [
+            hold.hold_id,
+            str(hold.amount_nano_usd),
+            str(int(hold.ttl_s * 1000)),
+            encode_hold(hold),
+            str(len(hold.accounts)),
+            str(hold.tokens),
+            "" if places is None else str(places),
+        ]
         for account in hold.accounts:
             limit = account.limit_nano_usd
             args += ["" if limit is None else str(limit), _forgotten_at(account.window)]
-        word, detail, *numbers = await self._run("reserve", hold, args)
-        if word in _SHORTAGES:
-            return NotReserved(
-                account=hold.accounts[int(detail)],
-                balances=_balances(numbers),
-                shortage=_SHORTAGES[word],
-            )
-        if word == b"DUP":
-            state = HoldState(detail.decode())
-            return Reserved(balances=_balances(numbers), is_duplicate=True, state=state)
-        return Reserved(balances=_balances(numbers))
+        for token_limit in hold.token_limits:
+            args += [str(token_limit.limit_tokens), str(token_limit.window_s * 1000)]
+        return replies.to_reserved(hold, await self._run("reserve", hold, args))
 
-    async def settle(self, hold: Hold, actual_nano_usd: NanoUsd) -> Ended:
+    async def touch(self, holds: Sequence[tuple[CustomerId, HoldId]], *, ttl_s: float) -> None:
+        """Let those of *holds* that are open live on: one command for each bucket."""
+        for bucket, of_bucket in _by_bucket(holds).items():
+            names = [self._keys.open_holds(bucket)]
+            for customer_id, hold_id in of_bucket:
+                names += [self._keys.hold(bucket, hold_id), self._keys.places(customer_id)]
+            args = [str(int(ttl_s * 1000)), *(hold_id for _, hold_id in of_bucket)]
+            await self._scripts.call("touch", names, args)
+
+    async def vacate(self, hold: Hold) -> None:
+        """Give the place of *hold* among the customer's requests back."""
+        await self._scripts.call("vacate", [self._keys.places(hold.customer_id)], [hold.hold_id])
+
+    async def settle(self, hold: Hold, record: RequestEnded) -> Ended:
         """
-        End *hold* and post *actual_nano_usd*.
+        End *hold* and post what *record* says.
 
         Raises:
             HoldStateError: It was released, or settled for another amount.
         """
-        expiries = [_forgotten_at(account.window) for account in hold.accounts]
-        args = [hold.hold_id, str(actual_nano_usd), *expiries]
-        return _ended(hold, await self._run("settle", hold, args))
+        args = [
+            hold.hold_id,
+            str(record.charge_nano_usd),
+            encode_record(record),
+            str(len(hold.accounts)),
+            str(record.tokens),
+            *_forgotten(hold),
+        ]
+        return replies.to_ended(hold, await self._run("settle", hold, args))
 
-    async def release(self, hold: Hold, *, is_dispatched: bool) -> Ended:
+    async def release(self, hold: Hold, record: RequestEnded, *, is_dispatched: bool) -> Ended:
         """
         End *hold* and post nothing.
 
@@ -90,58 +123,166 @@ class RedisSpendStore:
             HoldStateError: It was settled.
         """
         kept_s = "" if is_dispatched else str(KEPT_AFTER_END_S)
-        return _ended(hold, await self._run("release", hold, [hold.hold_id, kept_s]))
+        args = [hold.hold_id, encode_record(record), str(len(hold.accounts)), kept_s]
+        return replies.to_ended(hold, await self._run("release", hold, args))
+
+    async def expire(self, hold: Hold) -> Ended:
+        """
+        End *hold* and post all of it, provisionally.
+
+        Raises:
+            HoldStateError: It was settled or released.
+        """
+        return replies.to_ended(hold, await self._expire(hold, is_forced=True))
+
+    async def sweep(self) -> int:
+        """Expire some of the holds whose time has run out; return how many."""
+        swept = 0
+        for bucket in range(BUCKETS):
+            open_holds = self._keys.open_holds(bucket)
+            for hold_id in replies.to_list(
+                await self._scripts.call("due", [open_holds], [str(MAX_SWEPT)])
+            ):
+                name = self._keys.hold(bucket, HoldId(hold_id.decode()))
+                told = await self._scripts.call("recall", [name, open_holds], [hold_id.decode()])
+                if isinstance(told, bytes) and told:
+                    swept += await self._sweep_one(told)
+        return swept
+
+    async def _sweep_one(self, told: bytes) -> bool:
+        try:
+            hold = decode_hold(told)
+        except JournaledError as error:
+            # Of a later release, whose workers sweep it.
+            log.warning("hold_not_swept", reason=str(error))
+            return False
+        return (await self._expire(hold, is_forced=False))[0] == b"OK"
+
+    async def _expire(self, hold: Hold, *, is_forced: bool) -> Sequence[bytes]:
+        args = [
+            hold.hold_id,
+            str(hold.amount_nano_usd),
+            encode_record(expired(hold, self._now())),
+            str(len(hold.accounts)),
+            "1" if is_forced else "",
+            str(KEPT_AFTER_WINDOW_S),
+            *_forgotten(hold),
+        ]
+        return await self._run("expire", hold, args)
+
+    async def adjust(
+        self, customer_id: CustomerId, window: PeriodWindow, adjustment: Adjustment
+    ) -> bool:
+        """Apply *adjustment* to one account; return whether it was not there already."""
+        names = [
+            self._keys.adjustment(customer_id, adjustment.operation_id),
+            self._keys.account(customer_id, window),
+            self._keys.epoch(bucket_of(customer_id)),
+        ]
+        posted, credit = adjustment.posted_nano_usd, adjustment.credit_nano_usd
+        epoch = self._epochs[bucket_of(customer_id)]
+        args = [str(posted), str(credit), _forgotten_at(window), epoch]
+        return _warm(await self._scripts.call("adjust", names, args))[0] == b"OK"
+
+    async def raise_to(self, spends: Sequence[Spend]) -> Drift:
+        """Raise settled spend where it is lower: one command for each bucket."""
+        by_bucket: defaultdict[int, list[Spend]] = defaultdict(list)
+        for spend in spends:
+            by_bucket[bucket_of(spend.customer_id)].append(spend)
+        below, above = 0, 0
+        for bucket, of_bucket in by_bucket.items():
+            names = [self._keys.account(each.customer_id, each.window) for each in of_bucket]
+            names.append(self._keys.epoch(bucket))
+            args: list[str] = []
+            for each in of_bucket:
+                posted, expired_part = each.posted_nano_usd, each.expired_nano_usd
+                args += [str(posted), str(expired_part), _forgotten_at(each.window)]
+            reply = replies.to_list(await self._scripts.call("raise_to", names, args))
+            below += int(reply[0])
+            above += int(reply[1])
+        return Drift(below_nano_usd=NanoUsd(below), above_nano_usd=NanoUsd(above))
+
+    async def balances(
+        self, customer_id: CustomerId, windows: Sequence[PeriodWindow]
+    ) -> tuple[Balance, ...]:
+        """Return what a customer's accounts hold, in the order of *windows*."""
+        names = [self._keys.account(customer_id, window) for window in windows]
+        return replies.to_balances(replies.to_list(await self._scripts.call("balances", names, [])))
 
     async def acknowledge(self, holds: Sequence[tuple[CustomerId, HoldId]]) -> None:
         """Note that the ledger has these ended holds: one command for each bucket."""
-        keys_by_bucket: defaultdict[int, list[str]] = defaultdict(list)
-        for customer_id, hold_id in holds:
-            keys_by_bucket[bucket_of(customer_id)].append(hold_key(customer_id, hold_id))
-        for keys in keys_by_bucket.values():
-            await self._scripts.call("acknowledge", keys, [str(KEPT_AFTER_END_S)])
+        for bucket, of_bucket in _by_bucket(holds).items():
+            names = [self._keys.hold(bucket, hold_id) for _, hold_id in of_bucket]
+            await self._scripts.call("acknowledge", names, [str(KEPT_AFTER_END_S)])
 
-    async def raise_to(
-        self, customer_id: CustomerId, window: PeriodWindow, posted_nano_usd: NanoUsd
-    ) -> None:
-        """Raise settled spend to *posted_nano_usd* where it is lower."""
-        await self._scripts.call(
-            "raise_to",
-            [account_key(customer_id, window)],
-            [str(posted_nano_usd), _forgotten_at(window)],
-        )
+    async def generation(self) -> str | None:
+        """Return a text that changes when any bucket has lost its data and was filled again."""
+        epochs = []
+        for bucket in range(BUCKETS):
+            epoch = await self._scripts.call("generation", [self._keys.epoch(bucket)], [])
+            if not isinstance(epoch, bytes) or not epoch:
+                return None
+            epochs.append(epoch.decode())
+        return " ".join(epochs)
+
+    async def claim(self, work: str, worker_id: str) -> bool:
+        """Say whether *worker_id* shall do *work*."""
+        args = [worker_id, str(CLAIM_S * 1000)]
+        return await self._scripts.call("claim", [self._keys.claim(work)], args) == 1
+
+    def adopt(self, generation: str) -> None:
+        """Mean the store as it was filled then with all commands from now on."""
+        self._epochs = generation.split()
+
+    async def begin_filling(self) -> None:
+        """Mark all buckets."""
+        self._filling = secrets.token_hex(8)
+        for bucket in range(BUCKETS):
+            mark = self._keys.filling(bucket)
+            await self._scripts.call("begin", [mark], [self._filling, str(FILLING_S * 1000)])
+
+    async def open(self) -> None:
+        """Declare it filled, all buckets that have kept their mark."""
+        for bucket in range(BUCKETS):
+            names = [self._keys.epoch(bucket), self._keys.filling(bucket)]
+            await self._scripts.call("open", names, [secrets.token_hex(8), self._filling])
 
     async def _run(self, name: str, hold: Hold, args: Sequence[str]) -> Sequence[bytes]:
-        keys = [
-            hold_key(hold.customer_id, hold.hold_id),
-            open_holds_key(hold.customer_id),
-            *(account_key(hold.customer_id, account.window) for account in hold.accounts),
+        customer_id = hold.customer_id
+        bucket = bucket_of(customer_id)
+        names = [
+            self._keys.hold(bucket, hold.hold_id),
+            self._keys.open_holds(bucket),
+            self._keys.places(customer_id),
+            self._keys.epoch(bucket),
+            self._keys.journal(bucket),
+            *(self._keys.account(customer_id, account.window) for account in hold.accounts),
+            *(self._keys.tokens(customer_id, limit) for limit in hold.token_limits),
         ]
-        reply = await self._scripts.call(name, keys, args)
-        if not isinstance(reply, list):
-            raise TypeError(f"{name}.lua answered {reply!r}")
-        return reply
+        return _warm(await self._scripts.call(name, names, [*args, self._epochs[bucket]]))
+
+
+def _warm(reply: Reply) -> Sequence[bytes]:
+    answer = replies.to_list(reply)
+    if answer[0] == b"COLD":
+        raise ColdStoreError("Redis has lost its data, and is told again what the ledger has")
+    return answer
+
+
+def _by_bucket(
+    holds: Sequence[tuple[CustomerId, HoldId]],
+) -> dict[int, list[tuple[CustomerId, HoldId]]]:
+    by_bucket: defaultdict[int, list[tuple[CustomerId, HoldId]]] = defaultdict(list)
+    for hold in holds:
+        by_bucket[bucket_of(hold[0])].append(hold)
+    return by_bucket
+
+
+def _forgotten(hold: Hold) -> list[str]:
+    return [_forgotten_at(account.window) for account in hold.accounts]
 
 
 def _forgotten_at(window: PeriodWindow) -> str:
     if window.ends_at is None:
         return ""
     return str(int(window.ends_at.timestamp()) + KEPT_AFTER_WINDOW_S)
-
-
-def _balances(numbers: Sequence[bytes]) -> tuple[Balance, ...]:
-    amounts = [NanoUsd(int(number)) for number in numbers]
-    return tuple(
-        Balance(posted_nano_usd=posted, held_nano_usd=held, credit_nano_usd=credit)
-        for posted, held, credit in zip(amounts[::3], amounts[1::3], amounts[2::3], strict=True)
-    )
-
-
-def _ended(hold: Hold, reply: Sequence[bytes]) -> Ended:
-    word, detail, *numbers = reply
-    if word == b"ILLEGAL":
-        raise HoldStateError(f"{hold.hold_id}: {detail.decode()}")
-    return Ended(
-        previous=HoldState(detail.decode()) if detail else None,
-        balances=_balances(numbers),
-        is_duplicate=word == b"DUP",
-    )

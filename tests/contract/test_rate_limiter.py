@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from relay_middleware.errors import StoreUnavailableError
+from relay_middleware.stores.breaker import Breaker
 from relay_middleware.stores.rate_limits import LimitsRateLimiter, status_of
 
 pytestmark = pytest.mark.anyio
@@ -135,4 +136,19 @@ async def test_redis_away_is_said() -> None:
         await limiter.status("alice", ["1/day"])
 
     assert "hunter2" not in str(hit.value)
+    await limiter.aclose()
+
+
+async def test_redis_away_is_asked_three_times() -> None:
+    """
+    Behind a breaker the fourth request does not wait for a Redis that did not answer three times.
+    """
+    breaker = Breaker(monotonic_s=lambda: 0.0)
+    limiter = LimitsRateLimiter.in_redis("redis://127.0.0.1:1", breaker=breaker)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailableError, match="failed"):
+            await limiter.hit("alice", ["1/day"])
+
+    with pytest.raises(StoreUnavailableError, match="was not asked"):
+        await limiter.status("alice", ["1/day"])
     await limiter.aclose()

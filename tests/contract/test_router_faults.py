@@ -45,7 +45,7 @@ from relay_middleware.errors import (
     UpstreamFailedError,
     UpstreamTimeoutError,
 )
-from relay_middleware.ports import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
+from relay_middleware.ports.providers import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
 from relay_middleware.upstream.router import LiteLlmUpstream
 from relay_middleware.upstream.translation import Translation
 from relay_middleware.upstream.wire import Answer, Wire

@@ -13,6 +13,8 @@ from relay_middleware.config.values import Config, UnknownCustomer
 from relay_middleware.core.deployments import Timeouts
 from relay_middleware.core.money import MAX_NANO_USD
 from relay_middleware.core.periods import Period
+from relay_middleware.core.rates import TokenLimit
+from relay_middleware.core.tiers import OnDisconnect, OnOutage
 from relay_middleware.errors import ConfigurationError
 
 GOOD = """\
@@ -56,6 +58,7 @@ def test_smallest_file_has_the_documented_defaults() -> None:
     assert config.redis_url is None
     assert config.database_url == "sqlite:///relay.db"
     assert config.state_dir == Path(".relay")
+    assert config.drain_timeout_s == 60
     assert config.max_body_bytes == 32 * 1024 * 1024
     assert config.cors_origins == ()
     assert config.timeouts == Timeouts(
@@ -90,6 +93,29 @@ def test_tier() -> None:
     assert (tier.default_output_tokens, tier.max_output_tokens) == (10, 20)
     assert tier.margin.percent == Decimal("12.5")
     assert tier.margin.per_request_nano_usd == 10_000_000
+
+
+def test_pace_of_a_tier() -> None:
+    """Token limits begin with the shortest window; what is not said is the safe or absent one."""
+    config = parse_config(
+        with_tier(
+            "token_limits: [9 per 2 hours, 2147483647/day, ' 40000/minute '], max_concurrency: 4,"
+            "on_disconnect: cancel, on_outage: open"
+        ),
+        "relay.yaml",
+        {},
+    )
+
+    tier, unsaid = config.tiers["free"], read().tiers["free"]
+    assert tier.token_limits == (
+        TokenLimit("40000/minute", 40_000, 60),
+        TokenLimit("9 per 2 hours", 9, 7200),
+        TokenLimit("2147483647/day", 2_147_483_647, 86_400),
+    )
+    assert tier.max_concurrency == 4
+    assert (tier.on_disconnect, tier.on_outage) == (OnDisconnect.CANCEL, OnOutage.OPEN)
+    assert (unsaid.token_limits, unsaid.max_concurrency) == ((), None)
+    assert (unsaid.on_disconnect, unsaid.on_outage) == (OnDisconnect.DRAIN, None)
 
 
 def test_star_allows_every_model() -> None:
@@ -186,6 +212,8 @@ def test_environment_wins_over_the_file() -> None:
             "RELAY_REDIS_URL": "redis://variable",
             "RELAY_TIMEOUTS__CONNECT_S": "2.5",
             "RELAY_TIERS__FREE__MAX_OUTPUT_TOKENS": "77",
+            "RELAY_TIERS__FREE__TOKEN_LIMITS": '["5/minute"]',
+            "RELAY_DRAIN_TIMEOUT_S": "7",
             "RELAY_CORS_ORIGINS": '["https://app.example"]',
             "RELAY_PRICES": '{"openai/gpt-4o-mini": {"usd_per_million_input_tokens": 0.1}}',
         },
@@ -194,6 +222,8 @@ def test_environment_wins_over_the_file() -> None:
     assert config.redis_url == "redis://variable"
     assert config.timeouts.connect_s == 2.5
     assert config.tiers["Free"].max_output_tokens == 77
+    assert config.tiers["Free"].token_limits == (TokenLimit("5/minute", 5, 60),)
+    assert config.drain_timeout_s == 7
     assert config.cors_origins == ("https://app.example",)
     assert config.model_list[0].litellm_params.rates_usd == {"input_usd": Decimal("1e-7")}
 
@@ -256,12 +286,37 @@ def test_the_largest_limit() -> None:
 
 
 TIER_MISTAKES = {
-    "token_limits: [1/day]": "token_limits: is not built yet, so it would limit nothing; remove it",
-    "max_concurrency: 4": "max_concurrency: is not built yet, so it would limit nothing; remove it",
+    "token_limits: [40k/minute]": "token_limits[0]: '40k/minute' is no token limit; write it as",
+    "token_limits: [40000]": "token_limits[0]: 40000 is no token limit; write it as 40000/minute",
+    "token_limits: 9/day": "token_limits: '9/day' must be a list",
+    "token_limits: [1/minute; 2/hour]": (
+        "token_limits[0]: '1/minute; 2/hour' holds several token limits; make each an item"
+    ),
+    "token_limits: [0/minute]": "token_limits[0]: '0/minute' admits no request at all",
+    "token_limits: [1000000/month]": (
+        "token_limits[0]: '1000000/month' has a window longer than a day; use spend_limits"
+    ),
+    "token_limits: [9 per 25 hours]": "token_limits[0]: '9 per 25 hours' has a window longer than",
+    "token_limits: [2147483648/day]": (
+        "token_limits[0]: '2147483648/day' is more than the largest number of tokens that counts, "
+        "2147483647"
+    ),
+    "token_limits: [9/minute, 3/second, 8 per 60 seconds]": (
+        "token_limits: has 9/minute and 8 per 60 seconds, over the same time; keep one"
+    ),
+    "max_concurrency: 0": (
+        "max_concurrency: 0 admits no request at all; give it 1 or more, or block the customer"
+    ),
+    "max_concurrency: -1": "max_concurrency: -1 admits no request at all",
+    "max_concurrency: true": "max_concurrency: True must be a number, not a boolean",
+    "max_concurrency: 2147483648": "max_concurrency: 2147483648 must be less than or equal to",
+    "rpm_limit: 20": "rpm_limit: write it as rate_limits: [20/minute]",
+    "tpm_limit: 40000": "tpm_limit: write it as token_limits: [40000/minute]",
+    "max_parallel_requests: 4": "max_parallel_requests: write it as max_concurrency",
     "on_insufficient: stop": "on_insufficient: 'stop' must be 'reject' or 'shrink'",
     "min_output_tokens: 0": "min_output_tokens: 0 must be greater than or equal to 1",
-    "on_disconnect: drain": "on_disconnect: is not built yet",
-    "on_outage: closed": "on_outage: is not built yet",
+    "on_disconnect: wait": "on_disconnect: 'wait' must be 'drain' or 'cancel'",
+    "on_outage: ajar": "on_outage: 'ajar' must be 'closed' or 'open'",
     "modles: 1": "modles: is no key here; did you mean 'models'?",
     "default_model: smrt": "default_model: there is no model_name 'smrt'; did you mean 'smart'?",
     "default_model: spare": "default_model: 'spare' is not among the tier's models; add it there",
@@ -351,6 +406,7 @@ TOP_MISTAKES = {
     "database_url: mysql://db": "database_url: must begin with sqlite:/// or postgresql://",
     "timeouts: {connect_s: .inf}": "timeouts.connect_s: inf must be a finite number",
     "timeouts: {connect_s: 1:30}": "timeouts.connect_s: '1:30' must be a valid number",
+    "drain_timeout_s: 0": "drain_timeout_s: 0 must be greater than or equal to 1",
     "max_body_bytes: lots": "max_body_bytes: 'lots' must be a valid integer",
     "max_body_bytes: 2000-01-01": "max_body_bytes: '2000-01-01' must be a valid integer",
     "cors_origins: [app.example]": "cors_origins[0]: 'app.example' is no origin; write it as",

@@ -9,7 +9,7 @@ import pytest
 
 from relay_middleware.config import litellm_keys
 from relay_middleware.config.loading import Examined, examine, parse_config
-from relay_middleware.config.schema import CredentialsSection, ParamsSection
+from relay_middleware.config.schema import CredentialsSection, ParamsSection, TierSection
 from relay_middleware.core.endpoints.forbidden import CREDENTIAL_MEMBERS
 from relay_middleware.errors import ConfigurationError
 
@@ -93,6 +93,10 @@ DANGERS = {
         FILE.replace("[{cents: 50, per: day}]", "[]"),
         "line 5: tiers.free: is the default tier and has no spend_limits",
     ),
+    "an outage that opens a limit of money": (
+        FILE.replace("per: day}]}", "per: day}], on_outage: open}"),
+        "line 5: tiers.free.on_outage: is open beside spend_limits: while limits cannot be checked",
+    ),
     "a header that is believed": (
         FILE.replace("{default_tier: free}", "{default_tier: free, trust_header: true}"),
         "line 6: customers.trust_header: trust_header: on routes of the host application whoever",
@@ -159,6 +163,12 @@ NO_DANGERS = {
         "tiers:\n",
     ),
     "another tier without end": FILE.replace("tiers:\n", "tiers:\n  vip: {models: [smart]}\n"),
+    "an outage that closes a limit of money": FILE.replace(
+        "per: day}]}", "per: day}], on_outage: closed}"
+    ),
+    "an outage that opens where there is no money": FILE.replace(
+        "tiers:\n", "tiers:\n  vip: {models: [smart], on_outage: open}\n"
+    ),
     "an address without a password": with_lines("redis_url: redis://cache:6379/0"),
     "an address from the environment": with_lines("redis_url: os.environ/REDIS"),
 }
@@ -412,6 +422,27 @@ def test_every_credential_of_the_file_is_refused_in_a_body() -> None:
 def test_no_reason_for_a_key_that_is_read(key: str) -> None:
     """A key with a reason to refuse it is one that Relay does not read."""
     assert key not in ParamsSection.model_fields
+
+
+@pytest.mark.parametrize("key", litellm_keys.TIER)
+def test_no_reason_for_a_key_that_a_tier_has(key: str) -> None:
+    """The same of a tier's keys."""
+    assert key not in TierSection.model_fields
+
+
+CONCURRENCY = {
+    "general_settings": {"max_parallel_requests": 100},
+    "router_settings": {"default_max_parallel_requests": 100},
+}
+
+
+@pytest.mark.parametrize(("section", "members"), CONCURRENCY.items(), ids=CONCURRENCY)
+def test_litellms_bound_of_parallel_requests(section: str, members: dict[str, int]) -> None:
+    """Wherever LiteLLM's file bounds requests at the same time, ours is named."""
+    (mistake,) = examine(with_lines(f"{section}: {members}"), SET).mistakes
+
+    assert mistake.place == f"{section}.{next(iter(members))}"
+    assert "set max_concurrency of a tier, which bounds each of its customers" in mistake.message
 
 
 MISSING = {

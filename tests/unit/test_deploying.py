@@ -25,6 +25,11 @@ TABLE = PriceTable(
         "claude-a": {**CHAT, "litellm_provider": "anthropic", "supports_reasoning": True},
         "mistral/thinker": {**CHAT, "litellm_provider": "mistral", "supports_reasoning": True},
         "embed-a": {**CHAT, "litellm_provider": "openai", "mode": "embedding"},
+        "gpt-4o-mini": {
+            **CHAT,
+            "litellm_provider": "openai",
+            "regional_processing_uplift_multiplier_eu": Decimal("1.1"),
+        },
         "ears-a": {**CHAT, "litellm_provider": "openai", "mode": "audio_transcription"},
     }
 )
@@ -35,13 +40,16 @@ KNOWN = {"anthropic", "azure", "bedrock", "gemini", "mistral", "vertex_ai"}.__co
 
 
 def entry(
-    model: str, credentials: Mapping[str, object] | None = None, **more: str | None
+    model: str,
+    credentials: Mapping[str, object] | None = None,
+    api_base: str | None = None,
+    **more: str | None,
 ) -> ModelEntry:
     """An entry `smart` of *model*."""
     params = LitellmParams(
         model=model,
         api_key="sk-1",
-        api_base=None,
+        api_base=api_base,
         weight=None,
         order=None,
         rates_usd={},
@@ -55,9 +63,12 @@ def planned(*entries: ModelEntry) -> DeploymentPlan:
 
 
 def deployed(
-    model: str, credentials: Mapping[str, object] | None = None, **more: str | None
+    model: str,
+    credentials: Mapping[str, object] | None = None,
+    api_base: str | None = None,
+    **more: str | None,
 ) -> Deployment:
-    (made,) = planned(entry(model, credentials, **more)).checked()
+    (made,) = planned(entry(model, credentials, api_base, **more)).checked()
     return made
 
 
@@ -144,6 +155,64 @@ def test_what_a_model_is_for(model: str, mode: str | None, *, expected: bool) ->
     A model makes embeddings where the file or the table says so.
     """
     assert deployed(model, mode=mode).is_embedding is expected
+
+
+@pytest.mark.parametrize(
+    ("model", "is_upgradable", "writes_unasked", "stores_marked"),
+    [
+        ("openai/gpt-a", True, True, False),
+        ("azure/gpt-4o", True, True, False),
+        ("groq/fast", False, True, False),
+        ("anthropic/claude-a", False, False, False),
+        ("bedrock/anthropic.claude-b", False, False, False),
+        ("bedrock/amazon.nova", False, True, False),
+        ("vertex_ai/claude-b", False, False, False),
+        ("vertex_ai/gemini-b", False, True, True),
+        ("gemini/gemini-b", False, True, True),
+        ("mistral/claude-like", False, True, False),
+    ],
+)
+def test_what_a_provider_does_unasked(
+    model: str, *, is_upgradable: bool, writes_unasked: bool, stores_marked: bool
+) -> None:
+    """
+    OpenAI and Azure may serve a dearer tier, all but Claude's sellers may write to a cache, and
+    Google stores what is marked.
+    """
+    made = deployed(model)
+
+    assert made.is_upgradable is is_upgradable
+    assert made.writes_cache_unasked is writes_unasked
+    assert made.stores_marked_input is stores_marked
+
+
+def test_a_server_like_openais_upgrades_nobody() -> None:
+    """
+    Where OpenAI does not serve, it has no project's setting.
+    """
+    assert not deployed("openai/gpt-a", api_base="http://127.0.0.1:1/v1").is_upgradable
+    assert deployed("openai/gpt-a", api_base="https://eu.api.openai.com/v1").is_upgradable
+
+
+def test_a_place_is_in_the_price() -> None:
+    """
+    At OpenAI's European address the model costs a tenth more.
+    """
+    there = deployed("openai/gpt-4o-mini", api_base="https://eu.api.openai.com/v1")
+
+    assert there.price is not None
+    assert there.price.standard.base.input_usd == Decimal("0.0000011")
+
+
+def test_by_which_vocabulary_tokens_are_counted() -> None:
+    """
+    A model has that of its name, or of the model behind it.
+    """
+    named = deployed("openai/gpt-4o-mini")
+    based = deployed("azure/my-own-name", base_model="azure/gpt-4o-mini")
+
+    assert (named.encoding, based.encoding) == ("o200k_base", "o200k_base")
+    assert deployed("anthropic/claude-a").encoding is None
 
 
 def test_every_mistake_of_the_list_is_told_with_its_entry() -> None:

@@ -11,19 +11,29 @@ from relay_middleware.core.endpoints import chat
 from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.core.price_entries import from_litellm_entry
 from relay_middleware.core.pricing import ModelPrice
-from relay_middleware.ports import UpstreamCall
-from relay_middleware.upstream.dialects import dialect_of, is_direct, outgoing_body, url_of
+from relay_middleware.ports.providers import UpstreamCall
+from relay_middleware.upstream.dialects import (
+    dialect_of,
+    is_direct,
+    is_openais,
+    outgoing_body,
+    url_of,
+)
 
 
 def deployment(
-    provider: str = "openai", *, api_base: str | None = None, price: ModelPrice | None = None
+    provider: str = "openai",
+    *,
+    api_base: str | None = None,
+    price: ModelPrice | None = None,
+    model: str = "gpt-a",
 ) -> Deployment:
-    """A deployment of `gpt-a` there."""
+    """A deployment of *model* there."""
     return Deployment(
         deployment_id=DeploymentId("one"),
         model="smart",
         provider=provider,
-        deployment_model="gpt-a",
+        deployment_model=model,
         api_base=api_base,
         api_key="sk-1",
         price=price,
@@ -96,6 +106,79 @@ def test_the_cap_keeps_the_clients_name(named: dict[str, object]) -> None:
     sent = outgoing_body(call(named, cap=100), deployment())
 
     assert sent == {"model": "gpt-a", **dict.fromkeys(named, 100)}
+
+
+@pytest.mark.parametrize("model", ["llama3.1:8b", "openai/gpt-oss-20b", "qwen3"])
+@pytest.mark.parametrize(
+    "named", [("max_completion_tokens",), ("max_tokens", "max_completion_tokens")], ids=str
+)
+def test_a_cap_that_would_be_ignored_is_called_otherwise(
+    model: str, named: tuple[str, ...]
+) -> None:
+    """
+    Servers that only look like OpenAI's may take no notice of its newer name: they get the old one.
+    """
+    request = call(dict.fromkeys(named, 500), cap=100)
+
+    sent = outgoing_body(request, deployment(api_base="http://127.0.0.1:1/v1", model=model))
+
+    assert sent == {"model": model, "max_tokens": 100}
+
+
+@pytest.mark.parametrize("model", ["gpt-5.4", "openai/gpt-4o", "o3-mini", "ft:gpt-4o:us::1"])
+def test_a_gateway_to_openais_models(model: str) -> None:
+    """
+    OpenAI's own models know the newer name wherever they are served, and some refuse the older.
+    """
+    request = call({"max_completion_tokens": 500}, cap=100)
+
+    sent = outgoing_body(request, deployment(api_base="http://127.0.0.1:1/v1", model=model))
+
+    assert sent == {"model": model, "max_completion_tokens": 100}
+
+
+def test_without_a_cap_its_name_stays() -> None:
+    """
+    Where nothing is capped, nothing is renamed.
+    """
+    local = deployment(api_base="http://127.0.0.1:1/v1", model="qwen3")
+
+    assert outgoing_body(call({"max_completion_tokens": None}), local) == {
+        "model": "qwen3",
+        "max_completion_tokens": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("provider", "api_base", "alike", "is_own"),
+    [
+        ("openai", "https://api.openai.com/v1", "openai", True),
+        ("openai", "https://eu.api.openai.com/v1", "openai", True),
+        ("openai", "https://api.x.ai/v1", "xai", False),
+        ("openai", "https://us-west-1.api.x.ai/v1", "xai", False),
+        ("openai", "https://api.groq.com/openai/v1/", "groq", False),
+        ("xai", "https://api.openai.com/v1", "xai", False),
+    ],
+)
+def test_an_address_says_who_it_is(
+    provider: str, api_base: str, alike: str, *, is_own: bool
+) -> None:
+    """
+    `openai/` with the address of a provider that has a dialect speaks that provider's.
+    """
+    there = deployment(provider, api_base=api_base)
+
+    assert dialect_of(there) is dialect_of(deployment(alike))
+    assert is_openais(there) is is_own
+
+
+def test_who_is_not_openai() -> None:
+    """
+    A server with an address of its own is none, and nor is another company.
+    """
+    assert is_openais(deployment())
+    assert not is_openais(deployment(api_base="http://127.0.0.1:1/v1"))
+    assert not is_openais(deployment("anthropic"))
 
 
 @pytest.mark.parametrize(("cap", "written"), [(100, 100), (5000, 4096)])

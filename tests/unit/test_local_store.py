@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from fixtures.clock import FakeClock
+from fixtures.spend import ALICE, ListJournal, release, settle, warmed
+from fixtures.spend import hold as hold_at
 
-from relay_middleware.core.holds import Account, Hold, HoldState, Reserved
-from relay_middleware.core.identifiers import CustomerId, HoldId
-from relay_middleware.core.money import NanoUsd
+from relay_middleware.core.holds import Hold, HoldState, Reserved
+from relay_middleware.core.identifiers import HoldId
 from relay_middleware.core.periods import windows_of
 from relay_middleware.errors import ConfigurationError
 from relay_middleware.stores.local import LocalSpendStore
@@ -19,17 +20,20 @@ from relay_middleware.stores.local import LocalSpendStore
 pytestmark = pytest.mark.anyio
 
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-ALICE = CustomerId("alice")
 
 
 def hold(name: str, amount: int) -> Hold:
-    return Hold(
-        hold_id=HoldId(name),
-        customer_id=ALICE,
-        amount_nano_usd=NanoUsd(amount),
-        accounts=tuple(Account(window=window, limit_nano_usd=None) for window in windows_of(AT)),
-        ttl_s=60,
-    )
+    return hold_at(name, amount, month=None, at=AT)
+
+
+def made(folder: Path, clock: FakeClock | None = None) -> LocalSpendStore:
+    return LocalSpendStore(state_dir=folder, clock=clock or FakeClock(AT), journal=ListJournal())
+
+
+async def warm(folder: Path, clock: FakeClock) -> LocalSpendStore:
+    store = made(folder, clock)
+    await warmed(store)
+    return store
 
 
 async def state_of(name: str, store: LocalSpendStore) -> HoldState:
@@ -43,7 +47,7 @@ async def test_local_store_is_one_processs(tmp_path: Path) -> None:
     """
     A second one on the same folder is refused in words; after the first has closed it may start.
     """
-    first, second = (LocalSpendStore(state_dir=tmp_path, clock=FakeClock(AT)) for _ in range(2))
+    first, second = (made(tmp_path) for _ in range(2))
     await first.start()
     await first.start()
 
@@ -60,7 +64,7 @@ async def test_local_store_says_which_folder_it_cannot_use(tmp_path: Path) -> No
     """
     in_the_way = tmp_path / "file"
     in_the_way.touch()
-    store = LocalSpendStore(state_dir=in_the_way, clock=FakeClock(AT))
+    store = made(in_the_way)
 
     with pytest.raises(ConfigurationError, match=r"file .*set state_dir"):
         await store.start()
@@ -71,8 +75,8 @@ async def test_local_store_remembers_from_the_last_acknowledgement(tmp_path: Pat
     Acknowledged at minutes 0 and 5, a hold is remembered at minute 14, and forgotten at 15.
     """
     clock = FakeClock(AT)
-    store = LocalSpendStore(state_dir=tmp_path, clock=clock)
-    await store.settle(hold("a", 1), NanoUsd(1))
+    store = await warm(tmp_path, clock)
+    await settle(store, hold("a", 1), 1)
     await store.acknowledge([(ALICE, HoldId("a"))])
     clock.advance(minutes=5)
     await store.acknowledge([(ALICE, HoldId("a"))])
@@ -88,9 +92,9 @@ async def test_local_store_waits_for_the_ledger_after_dispatch_only(tmp_path: Pa
     Never acknowledged: released before dispatch, a hold is forgotten after 10 minutes; after, kept.
     """
     clock = FakeClock(AT)
-    store = LocalSpendStore(state_dir=tmp_path, clock=clock)
-    await store.release(hold("before", 1), is_dispatched=False)
-    await store.release(hold("after", 1), is_dispatched=True)
+    store = await warm(tmp_path, clock)
+    await release(store, hold("before", 1), is_dispatched=False)
+    await release(store, hold("after", 1), is_dispatched=True)
 
     clock.advance(minutes=10)
 
@@ -103,13 +107,13 @@ async def test_local_store_never_forgets_an_open_hold(tmp_path: Path) -> None:
     Acknowledged by mistake, an open hold is still there an hour later.
     """
     clock = FakeClock(AT)
-    store = LocalSpendStore(state_dir=tmp_path, clock=clock)
+    store = await warm(tmp_path, clock)
     await store.reserve(hold("a", 1))
     await store.acknowledge([(ALICE, HoldId("a"))])
     clock.advance(hours=1)
     await store.reserve(hold("b", 0))
 
-    assert (await store.settle(hold("a", 1), NanoUsd(1))).previous is HoldState.OPEN
+    assert (await settle(store, hold("a", 1), 1)).previous is HoldState.OPEN
 
 
 async def test_local_store_forgets_like_redis(tmp_path: Path) -> None:
@@ -117,17 +121,17 @@ async def test_local_store_forgets_like_redis(tmp_path: Path) -> None:
     Ten minutes after its acknowledgement a hold is forgotten, 40 days after its end a period is.
     """
     clock = FakeClock(AT)
-    store = LocalSpendStore(state_dir=tmp_path, clock=clock)
+    store = await warm(tmp_path, clock)
     await store.reserve(hold("a", 10))
-    await store.settle(hold("a", 10), NanoUsd(10))
+    await settle(store, hold("a", 10), 10)
     await store.acknowledge([(ALICE, HoldId("a"))])
 
     clock.advance(minutes=9, seconds=59)
-    assert (await store.settle(hold("a", 10), NanoUsd(10))).is_duplicate
+    assert (await settle(store, hold("a", 10), 10)).is_duplicate
     clock.advance(seconds=1)
-    await store.reserve(hold("b", 0))
-    assert HoldId("a") not in store._holds  # noqa: SLF001 - what is gone cannot be asked for
+    assert await state_of("a", store) is HoldState.OPEN
     clock.advance(days=50)
     await store.reserve(replace(hold("c", 0), accounts=()))
 
-    assert {key for _, key in store._accounts} == {"lifetime"}  # noqa: SLF001 - the same
+    told = await store.balances(ALICE, windows_of(AT))
+    assert [item.posted_nano_usd for item in told] == [0, 0, 0, 10]

@@ -8,7 +8,7 @@ from relay_middleware.core.deployments import Deployment
 from relay_middleware.core.endpoints import chat, embeddings
 from relay_middleware.core.endpoints.endpoint import Endpoint
 from relay_middleware.core.identifiers import DeploymentId
-from relay_middleware.ports import UpstreamCall
+from relay_middleware.ports.providers import UpstreamCall
 from relay_middleware.upstream.parameters import cap_name_of, to_arguments
 
 DEPLOYMENT = Deployment(

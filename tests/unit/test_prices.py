@@ -125,13 +125,19 @@ def test_a_bare_name_is_its_makers(table: PriceTable, name: str, expected: tuple
         ("openai", "gpt-5-search-api"),
         ("perplexity", "sonar"),
         ("gemini", "deep-research-pro-preview-12-2025"),
+        ("vercel_ai_gateway", "perplexity/sonar-pro"),
+        ("xai", "grok-4.20-multi-agent"),
+        ("azure", "model-router"),
+        ("azure_ai", "model_router"),
+        ("aihubmix", "gemini-3-flash-preview-search"),
     ],
 )
-def test_a_search_in_every_answer_has_no_price_per_token(
+def test_what_is_bought_with_every_answer_has_no_price_per_token(
     table: PriceTable, provider: str, model: str
 ) -> None:
     """
-    A model that buys a search with each answer is unpriced: its fee would be lost.
+    A model that buys a search, or other models' work, with each answer is unpriced: its fee would
+    be lost.
     """
     assert table.entry(provider, model) is not None
     assert table.find(provider, model) is None

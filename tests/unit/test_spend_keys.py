@@ -10,9 +10,11 @@ from redis.crc import key_slot
 
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.periods import Period, window_of, windows_of
-from relay_middleware.stores.keys import account_key, bucket_of, hold_key, open_holds_key
+from relay_middleware.core.rates import TokenLimit
+from relay_middleware.stores.keys import Keys, bucket_of
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
+PER_MINUTE = TokenLimit("1/minute", 1, 60)
 IDS = st.from_regex(r"\A[A-Za-z0-9._:@|+=/-]{1,30}\Z").map(CustomerId)
 
 
@@ -29,11 +31,18 @@ def test_names() -> None:
     The names are as documented; November 2026 begins at 1793491200.
     """
     alice = CustomerId("alice")
+    keys = Keys()
 
-    assert account_key(alice, window_of(Period.MONTH, AT)) == "relay:{07}:a:alice:month:1793491200"
-    assert account_key(alice, window_of(Period.LIFETIME, AT)) == "relay:{07}:a:alice:lifetime"
-    assert hold_key(alice, HoldId("h1")) == "relay:{07}:h:h1"
-    assert open_holds_key(alice) == "relay:{07}:open"
+    assert keys.account(alice, window_of(Period.MONTH, AT)) == "relay:{07}:a:alice:month:1793491200"
+    assert keys.account(alice, window_of(Period.LIFETIME, AT)) == "relay:{07}:a:alice:lifetime"
+    assert keys.hold(7, HoldId("h1")) == "relay:{07}:h:h1"
+    assert keys.open_holds(7) == "relay:{07}:open"
+    assert keys.places(alice) == "relay:{07}:p:alice"
+    assert keys.tokens(alice, PER_MINUTE) == "relay:{07}:t:alice:60"
+    assert keys.adjustment(alice, "op") == "relay:{07}:o:op:alice"
+    assert (keys.epoch(7), keys.journal(7)) == ("relay:{07}:epoch", "relay:{07}:j")
+    assert (keys.claim("fill"), keys.rates) == ("relay:{00}:claim:fill", "relay:rates")
+    assert Keys("other").epoch(7) == "other:{07}:epoch"
 
 
 @given(IDS)
@@ -41,20 +50,30 @@ def test_a_script_touches_one_slot(customer_id: CustomerId) -> None:
     """
     All keys that any script gets for a customer are in one slot of a cluster.
     """
-    keys = [
-        hold_key(customer_id, HoldId("h")),
-        open_holds_key(customer_id),
-        *(account_key(customer_id, window) for window in windows_of(AT)),
+    keys, bucket = Keys(), bucket_of(customer_id)
+    names = [
+        keys.hold(bucket, HoldId("h")),
+        keys.open_holds(bucket),
+        keys.places(customer_id),
+        keys.tokens(customer_id, PER_MINUTE),
+        keys.adjustment(customer_id, "op"),
+        keys.epoch(bucket),
+        keys.journal(bucket),
+        keys.filling(bucket),
+        *(keys.account(customer_id, window) for window in windows_of(AT)),
     ]
 
-    assert len({key_slot(key.encode()) for key in keys}) == 1
+    assert len({key_slot(name.encode()) for name in names}) == 1
 
 
 @given(st.sets(IDS, min_size=2, max_size=8))
-def test_accounts_never_share_a_name(customer_ids: set[CustomerId]) -> None:
+def test_customers_never_share_a_name(customer_ids: set[CustomerId]) -> None:
     """
     Different customers and periods have different keys, whatever colons an id has.
     """
-    keys = {account_key(each, window) for each in customer_ids for window in windows_of(AT)}
+    keys = Keys()
+    names = {keys.account(each, window) for each in customer_ids for window in windows_of(AT)}
+    counts = {keys.tokens(each, PER_MINUTE) for each in customer_ids}
 
-    assert len(keys) == 4 * len(customer_ids)
+    assert len(names) == 4 * len(customer_ids)
+    assert len(counts) == len(customer_ids)

@@ -4,7 +4,9 @@
 -- ARGV  1 seconds to remember them for
 -- Answers  'OK'
 for _, key in ipairs(KEYS) do
-  if redis.call('HGET', key, 'state') ~= 'open' then
+  local state = redis.call('HGET', key, 'state')
+  -- An expired one has not ended for good: see expire.lua.
+  if state == 'settled' or state == 'released' then
     redis.call('EXPIRE', key, ARGV[1])
   end
 end

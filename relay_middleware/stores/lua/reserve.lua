@@ -1,39 +1,100 @@
--- Set an amount aside in all accounts of a customer, or in none.
+-- Set aside money in all accounts, tokens in all windows, and a place; or nothing.
 --
--- KEYS  1 hold, 2 open holds by expiry, 3.. accounts
--- ARGV  1 hold id, 2 amount, 3 milliseconds to live, then for each account: limit ('' = none),
---       second at which the account may be forgotten ('' = never)
--- Answers  'OK', '', balances       'DUP', state, balances (nothing changed)
---          'EXHAUSTED' | 'IN_FLIGHT', number of the account from 0, balances (nothing changed)
-local state = redis.call('HGET', KEYS[1], 'state')
-local accounts = #KEYS - 2
-local amount = tonumber(ARGV[2])
-
-if state then
-  return balances('DUP', state)
+-- KEYS  as in shared.lua
+-- ARGV  1 hold id, 2 amount, 3 milliseconds to live, 4 the hold for whoever expires it, 5 number of
+--       accounts, 6 tokens, 7 most places ('' = no limit), then for each account: limit ('' = none),
+--       second at which it may be forgotten ('' = never); then for each window: tokens, milliseconds
+-- Answers  'OK', '', balances, windows        'DUP', state, balances, windows (nothing changed)
+--          'EXHAUSTED' | 'IN_FLIGHT', number of the account from 0, balances, windows (nothing changed)
+--          'TOKENS', number of the window from 0, balances, windows (nothing changed)
+--          'PLACES', how many are taken, balances, windows (nothing changed)         'COLD'
+--          A window is: tokens of the bucket before, of the running one, its age in milliseconds.
+if is_cold() then
+  return { 'COLD' }
 end
-for i = 1, accounts do
-  local limit = tonumber(ARGV[2 + 2 * i])
+local amount = tonumber(ARGV[2])
+local accounts, tokens, most_places = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local now = now_ms()
+local first_window = FIRST_ACCOUNT + accounts
+local first_limit = 8 + 2 * accounts
+
+local windows = {}
+for i = first_window, #KEYS do
+  local j = first_limit + 2 * (i - first_window)
+  local length = tonumber(ARGV[j + 1])
+  local found = redis.call('HMGET', KEYS[i], 'bucket', 'current', 'previous')
+  local bucket, known = math.floor(now / length), tonumber(found[1])
+  local window = { limit = tonumber(ARGV[j]), length = length, bucket = bucket, current = 0, previous = 0 }
+  if known and known >= bucket then
+    -- A clock that was set back finds a bucket of the future: it runs on.
+    window.bucket, window.current, window.previous = known, tonumber(found[2]), tonumber(found[3])
+  elseif known and known == bucket - 1 then
+    window.previous = tonumber(found[2])
+  end
+  window.elapsed = math.max(0, now - window.bucket * length)
+  windows[#windows + 1] = window
+end
+
+local function answer(word, detail)
+  local numbers = {}
+  for _, window in ipairs(windows) do
+    numbers[#numbers + 1] = text(window.previous)
+    numbers[#numbers + 1] = text(window.current)
+    numbers[#numbers + 1] = text(window.elapsed)
+  end
+  return answered(word, detail, accounts, numbers)
+end
+
+local state = redis.call('HGET', KEYS[1], 'state')
+if state then
+  return answer('DUP', state)
+end
+for i = 0, accounts - 1 do
+  local limit = tonumber(ARGV[8 + 2 * i])
   if limit and amount > 0 then
-    local posted, held, credit = balance(KEYS[2 + i])
+    local posted, held, credit = balance(KEYS[FIRST_ACCOUNT + i])
     local ceiling = limit + tonumber(credit)
     if tonumber(posted) + tonumber(held) + amount > ceiling then
       local why = tonumber(posted) + amount > ceiling and 'EXHAUSTED' or 'IN_FLIGHT'
-      return balances(why, tostring(i - 1))
+      return answer(why, tostring(i))
     end
   end
 end
-local keys = {}
-for i = 1, accounts do
-  local key = KEYS[2 + i]
-  keys[i] = key
-  redis.call('HINCRBY', key, 'held', ARGV[2])
-  if ARGV[3 + 2 * i] ~= '' then
-    redis.call('EXPIREAT', key, ARGV[3 + 2 * i])
+for i, window in ipairs(windows) do
+  local reach = math.max(0, window.length - window.elapsed)
+  local used = math.ceil(window.previous * reach / window.length) + window.current
+  if used + tokens > window.limit then
+    return answer('TOKENS', tostring(i - 1))
   end
 end
-local now = redis.call('TIME')
-local expiry = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000) + tonumber(ARGV[3]))
-redis.call('HSET', KEYS[1], 'state', 'open', 'amount', ARGV[2], 'accounts', table.concat(keys, ' '))
+if most_places then
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', text(now))
+  local taken = redis.call('ZCARD', KEYS[3])
+  if taken >= most_places then
+    return answer('PLACES', tostring(taken))
+  end
+end
+
+local expiry = text(now + tonumber(ARGV[3]))
+for i = 0, accounts - 1 do
+  add(KEYS[FIRST_ACCOUNT + i], 'held', ARGV[2], ARGV[9 + 2 * i])
+end
+local buckets = {}
+for i, window in ipairs(windows) do
+  local key = KEYS[first_window + i - 1]
+  window.current = window.current + tokens
+  buckets[i] = text(window.bucket)
+  redis.call('HSET', key, 'bucket', buckets[i], 'current', text(window.current), 'previous', text(window.previous))
+  redis.call('PEXPIRE', key, text(2 * window.length))
+end
+redis.call('HSET', KEYS[1], 'state', 'open', 'amount', ARGV[2], 'hold', ARGV[4])
+if #buckets > 0 then
+  redis.call('HSET', KEYS[1], 'tokens', ARGV[6], 'buckets', table.concat(buckets, ' '))
+end
 redis.call('ZADD', KEYS[2], expiry, ARGV[1])
-return balances('OK', '')
+if most_places then
+  redis.call('ZADD', KEYS[3], expiry, ARGV[1])
+  -- Whoever is killed leaves places behind, which run out; the last one takes the key with it.
+  redis.call('EXPIRE', KEYS[3], 86400)
+end
+return answer('OK', '')

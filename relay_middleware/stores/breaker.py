@@ -1,0 +1,132 @@
+"""
+The circuit breaker: while Redis does not answer, nobody waits for it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from relay_middleware.errors import NothingChangedError, StoreUnavailableError
+from relay_middleware.stores.connection import (
+    MAX_CONNECTIONS,
+    POOL_TIMEOUT_S,
+    NoConnectionError,
+    Reply,
+    Scripts,
+)
+
+FAILURES_TO_OPEN = 3
+"""One after the other. A single one may be a connection that was cut."""
+
+OPEN_S = 1.0
+"""How long nobody asks; then one command tries."""
+
+
+class Breaker:
+    """
+    Refuses at once for a second after three failures in a row; then one command is let through,
+    which decides whether the others are.
+
+    All that a process asks of one Redis goes through one breaker, and waits here for its turn
+    rather than for a connection: those who wait when it opens do not find out for themselves.
+    """
+
+    def __init__(
+        self,
+        *,
+        monotonic_s: Callable[[], float],
+        most_at_once: int = MAX_CONNECTIONS,
+        queue_timeout_s: float = POOL_TIMEOUT_S,
+    ) -> None:
+        """
+        Args:
+            most_at_once: Commands under way; not more than there are connections.
+            queue_timeout_s: Longest wait for one of these places.
+        """  # fmt: skip
+        self._monotonic_s = monotonic_s
+        self._places = asyncio.Semaphore(most_at_once)
+        self._queue_timeout_s = queue_timeout_s
+        self._failures = 0
+        self._is_trying = False
+        self._closed_at_s = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether Redis did not answer lately."""
+        return self._failures >= FAILURES_TO_OPEN
+
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator[None]:
+        """
+        Let one command through, and note whether it was answered.
+
+        Raises:
+            NothingChangedError: It is not let through.
+            StoreUnavailableError: As the command itself raised it.
+        """
+        await self._queue()
+        try:
+            is_probe = self._admit()
+            try:
+                yield
+            except NoConnectionError:
+                raise
+            except StoreUnavailableError:
+                self._failures += 1
+                if self.is_open:
+                    self._closed_at_s = self._monotonic_s() + OPEN_S
+                raise
+            else:
+                self._failures = 0
+            finally:
+                if is_probe:
+                    self._is_trying = False
+        finally:
+            self._places.release()
+
+    async def _queue(self) -> None:
+        if not self._places.locked():
+            await self._places.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._queue_timeout_s):
+                await self._places.acquire()
+        except TimeoutError:
+            raise NoConnectionError("no command to Redis ended in time to begin this one") from None
+
+    def _admit(self) -> bool:
+        """Let a command through, or raise; return whether it is the one that tries."""
+        if not self.is_open:
+            return False
+        if self._is_trying or self._monotonic_s() < self._closed_at_s:
+            raise NothingChangedError(
+                f"Redis was not asked: it did not answer {self._failures} times in a row"
+            )
+        self._is_trying = True
+        return True
+
+
+class BreakingScripts:
+    """`Scripts` behind a breaker."""
+
+    def __init__(self, scripts: Scripts, breaker: Breaker) -> None:
+        self._scripts = scripts
+        self._breaker = breaker
+
+    async def start(self) -> None:
+        """As the inner one: at a start the truth is asked for."""
+        await self._scripts.start()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._scripts.aclose()
+
+    async def call(self, name: str, keys: Sequence[str], args: Sequence[str]) -> Reply:
+        """
+        Run the script *name*, atomically.
+
+        Raises:
+            StoreUnavailableError: It did not answer in time, or has not lately.
+        """
+        async with self._breaker.asking():
+            return await self._scripts.call(name, keys, args)
