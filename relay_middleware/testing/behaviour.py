@@ -23,7 +23,7 @@ Stall = Literal["before_headers", "after_headers", "after_content"]
 UsageMode = Literal["normal", "none", "twice", "with_choices", "zero"]
 
 _ERROR_STATUSES = range(400, 600)
-_POSITIVE = frozenset({"chunk_tokens", "tool_calls"})
+_POSITIVE = frozenset({"chunk_tokens", "fail_every", "tool_calls"})
 
 
 class BehaviourError(ValueError):
@@ -46,6 +46,7 @@ class Behaviour:
         error_param: Its `param`.
         fail_first: `status`, `stall`, `cut_after_chunks` and `stream_error_after_chunks` apply to
             the first so many calls after the behaviour was set; later ones are healthy. None: all.
+        fail_every: They apply to every so-manyth call only: 10 is the tenth, the twentieth, ...
         stall: Fall silent here: before the headers, after them, or after the first event with
             content (an answer that is not streamed: in the middle of its body).
         stall_s: How long, in seconds; then the answer goes on. None: until the client goes away.
@@ -83,6 +84,7 @@ class Behaviour:
     error_code: str | None = None
     error_param: str | None = None
     fail_first: int | None = None
+    fail_every: int | None = None
     stall: Stall | None = None
     stall_s: float | None = None
     cut_after_chunks: int | None = None
@@ -135,9 +137,11 @@ class Behaviour:
         """
         Return the behaviour of the call *number* (from 1) since this one was set.
 
-        From call `fail_first + 1` on, the members that fail a call are gone.
+        In calls that `fail_first` and `fail_every` leave alone the members that fail a call are
+        gone.
         """
-        if self.fail_first is None or number <= self.fail_first:
+        is_early = self.fail_first is None or number <= self.fail_first
+        if is_early and (self.fail_every is None or number % self.fail_every == 0):
             return self
         return replace(
             self, status=None, stall=None, cut_after_chunks=None, stream_error_after_chunks=None

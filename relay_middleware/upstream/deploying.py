@@ -12,8 +12,9 @@ from relay_middleware.config.values import ModelEntry
 from relay_middleware.core.deployments import Deployment
 from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.errors import ConfigurationError
-from relay_middleware.upstream.dialects import dialect_of, is_direct
-from relay_middleware.upstream.prices import PriceTable, resolve_price
+from relay_middleware.upstream.dialects import dialect_of, is_direct, is_openais
+from relay_middleware.upstream.prices import PriceTable, place_of, resolve_price
+from relay_middleware.upstream.tokenizer import encoding_of
 
 CAPPED_REASONING = frozenset(
     {"anthropic", "azure", "bedrock", "deepseek", "gemini", "vertex_ai", "vertex_ai_beta"}
@@ -157,6 +158,7 @@ def _deploy(entry: ModelEntry, number: int, table: PriceTable) -> tuple[Deployme
     params = entry.litellm_params
     provider, model = table.provider_and_model(params.model)
     listed = table.provider_and_model(entry.base_model or params.model)
+    place = place_of(provider, params.api_base, params.credentials)
     mode = _mode(entry, table.entry(*listed))
     _require_text(entry, mode)
     resolved = resolve_price(
@@ -165,6 +167,7 @@ def _deploy(entry: ModelEntry, number: int, table: PriceTable) -> tuple[Deployme
         deployment_model=listed[1],
         rates_usd=params.rates_usd,
         source=entry.model_name,
+        place=place,
     )
     deployment = Deployment(
         deployment_id=DeploymentId(f"{entry.model_name}#{number}"),
@@ -179,8 +182,9 @@ def _deploy(entry: ModelEntry, number: int, table: PriceTable) -> tuple[Deployme
         timeouts=entry.timeouts,
         price=resolved.price,
         is_embedding=mode == "embedding",
+        encoding=encoding_of(*listed),
     )
-    return _in_its_dialect(deployment), resolved.warning
+    return _at_its_provider(_in_its_dialect(deployment)), resolved.warning
 
 
 def _in_its_dialect(deployment: Deployment) -> Deployment:
@@ -200,6 +204,32 @@ def _in_its_dialect(deployment: Deployment) -> Deployment:
         reasoning_in_output=reasoning_in_output,
         is_output_capped=is_capped,
         is_translated=is_translated,
+    )
+
+
+_UPGRADING = frozenset({"azure", "azure_ai"})
+"""Where, as at OpenAI, the operator's own setting there may be a dearer service tier.
+Source: Microsoft, "Enable priority processing for Microsoft Foundry models" (a deployment's own
+setting), read 2026-11-24."""
+
+_SELLING_CLAUDE = frozenset({"anthropic", "azure_ai", "bedrock", "vertex_ai", "vertex_ai_beta"})
+_SELLING_GEMINI = frozenset({"gemini", "vertex_ai", "vertex_ai_beta"})
+
+
+def _at_its_provider(deployment: Deployment) -> Deployment:
+    """
+    Note what *deployment*'s provider sells besides tokens, or without being asked.
+
+    Source: Anthropic, "Prompt caching" (what is not marked is not written to the cache); Google,
+    "Context caching" (what is stored costs by the hour), and LiteLLM 1.106.2,
+    `vertex_ai/context_caching` (it stores what is marked for Gemini); read 2026-11-24.
+    """
+    provider, model = deployment.provider, deployment.deployment_model
+    return replace(
+        deployment,
+        is_upgradable=provider in _UPGRADING or is_openais(deployment),
+        writes_cache_unasked=not (provider in _SELLING_CLAUDE and "claude" in model),
+        stores_marked_input=provider in _SELLING_GEMINI and "gemini" in model,
     )
 
 

@@ -15,11 +15,13 @@ names what it was read from. All others need a translation, also some that call 
   `types/chat/completion_create_params.py`, read 2026-11-24).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from relay_middleware.core.deployments import Deployment
-from relay_middleware.ports import UpstreamCall
+from relay_middleware.ports.providers import UpstreamCall
 
 _OUTPUT_CAP_FIELDS = ("max_tokens", "max_completion_tokens")
 
@@ -86,6 +88,14 @@ DIALECT_BY_PROVIDER: Mapping[str, Dialect] = {
 }
 
 
+_DIALECT_BY_HOST: Mapping[str | None, Dialect] = {
+    urlsplit(dialect.base_url or "").hostname: dialect for dialect in DIALECT_BY_PROVIDER.values()
+}
+
+_OPENAIS_MODEL = re.compile(r"(?:.*/)?(?:ft:)?(?:gpt-\d|o\d|chatgpt-|codex-)")
+"""Names of models that OpenAI serves, also behind a gateway. Its newer ones refuse `max_tokens`."""
+
+
 def is_direct(provider: str) -> bool:
     """Say whether *provider* speaks OpenAI's wire, so that nothing is translated."""
     return provider in DIALECT_BY_PROVIDER
@@ -94,11 +104,23 @@ def is_direct(provider: str) -> bool:
 def dialect_of(deployment: Deployment) -> Dialect:
     """
     Return the dialect that *deployment* speaks; its provider is a direct one.
+
+    An address of one of them, also of a region's (`eu.api.openai.com`), says it of `openai/` too.
     """
     dialect = DIALECT_BY_PROVIDER[deployment.provider]
-    if dialect is _OPENAI and deployment.api_base is not None:
-        return _OPENAI_COMPATIBLE
-    return dialect
+    if dialect is not _OPENAI or deployment.api_base is None:
+        return dialect
+    host = urlsplit(deployment.api_base).hostname or ""
+    _, _, without_region = host.partition(".")
+    for name in (host, without_region):
+        if name in _DIALECT_BY_HOST:
+            return _DIALECT_BY_HOST[name]
+    return _OPENAI_COMPATIBLE
+
+
+def is_openais(deployment: Deployment) -> bool:
+    """Say whether OpenAI itself serves *deployment*."""
+    return deployment.provider == "openai" and dialect_of(deployment) is _OPENAI
 
 
 def url_of(deployment: Deployment, path: str) -> str:
@@ -114,12 +136,15 @@ def outgoing_body(call: UpstreamCall, deployment: Deployment) -> dict[str, objec
     Return the client's body as *deployment* gets it.
 
     Only the model's name, the output cap, and for a stream the wish for usage are written; the cap
-    keeps the name that the client used. Every other member is the client's, in the client's order.
+    keeps the name that the client used, if the server knows it. Every other member is the client's,
+    in the client's order.
     """
     body = {**call.body, "model": deployment.deployment_model}
     if call.output_cap_tokens is not None:
         cap = output_cap_at(deployment, call.output_cap_tokens)
-        named = [name for name in _OUTPUT_CAP_FIELDS if name in call.body]
+        if _knows_max_tokens_only(deployment):
+            body.pop("max_completion_tokens", None)
+        named = [name for name in _OUTPUT_CAP_FIELDS if name in body]
         for name in named or [dialect_of(deployment).output_cap_field]:
             body[name] = cap
     if call.is_stream:
@@ -127,6 +152,17 @@ def outgoing_body(call: UpstreamCall, deployment: Deployment) -> dict[str, objec
         options = asked if isinstance(asked, Mapping) else {}
         body["stream_options"] = {**options, "include_usage": True}
     return body
+
+
+def _knows_max_tokens_only(deployment: Deployment) -> bool:
+    """
+    Say whether the server may take no notice of `max_completion_tokens`, and write on and on.
+
+    Source: ollama/ollama issue 7125 (a cap of 10 by that name was answered with 422 tokens),
+    abetlen/llama-cpp-python issue 1907; read 2026-11-24.
+    """
+    is_compatible = dialect_of(deployment) is _OPENAI_COMPATIBLE
+    return is_compatible and not _OPENAIS_MODEL.match(deployment.deployment_model)
 
 
 def output_cap_at(deployment: Deployment, cap_tokens: int) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from relay_middleware.core.deployments import Deployment
-from relay_middleware.ports import UpstreamCall
+from relay_middleware.ports.providers import UpstreamCall
 from relay_middleware.upstream.dialects import output_cap_at
 
 _CAPS = ("max_completion_tokens", "max_tokens")

@@ -12,8 +12,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from relay_middleware.core.price_entries import from_litellm_entry, implausible_price, override
+from relay_middleware.core.price_entries import (
+    from_litellm_entry,
+    implausible_price,
+    multiplied,
+    override,
+)
+from relay_middleware.core.price_keys import usd
 from relay_middleware.core.pricing import ModelPrice, Rates
 from relay_middleware.errors import ConfigurationError
 
@@ -24,10 +31,25 @@ _ROUTES = ("converse/", "converse_like/", "invoke/", "responses/", "o_series/", 
 """What LiteLLM takes before a model's name as a choice among a provider's interfaces.
 Source: LiteLLM 1.106.2, `llms/bedrock/common_utils.py` and `main.py`."""
 
-_SEARCHING = re.compile(r"(?:^|[-/])(?:deep-research|search)(?:-|$)")
-"""Models that search the web for every answer, for a fee that no count of tokens tells.
+_BUYING = re.compile(
+    r"(?:^|[-/])(?:deep-research|search|sonar|online|compound|multi-agent|model[-_]router)(?:[-:]|$)"
+)
+"""Models that buy something with every answer that no count of its tokens tells: searches and other
+tools, the work of further models, another model's answer.
+
 Source: OpenAI, "Web search" (`gpt-4o-search-preview`, `gpt-5-search-api`, `o3-deep-research`);
-Perplexity, "Pricing" (a fee per request of every Sonar model). Read 2026-11-23."""
+Perplexity, "Pricing" (a fee per request of every Sonar model); read 2026-11-23. Groq, "Systems"
+(`groq/compound`, tools by itself); xAI, "Multi-agent"; OpenRouter, "Web search" (names that end in
+`:online`); Microsoft, "Model router" (its own fee is what the table has, beside the price of the
+model that it picks); read 2026-11-24.
+"""
+
+_DRAWING = re.compile(r"(?:^|[-/])image(?:[-:]|$)")
+"""Models whose pictures are tokens of their own, where the table has no price for those."""
+
+_OPENAI_PLACES: Mapping[str, str] = {"eu.api.openai.com": "eu", "us.api.openai.com": "us"}
+"""OpenAI's hosts that keep data in a place, for a share of the price.
+Source: LiteLLM 1.106.2, `llms/openai/data_residency.py`."""
 
 _TABLE_FILE = "model_prices_and_context_window_backup.json"
 
@@ -55,14 +77,24 @@ class PriceTable:
         listed = self.entries.get(_base_model(name), {}).get("litellm_provider")
         return (_family(listed) if isinstance(listed, str) else _DEFAULT_PROVIDER), name
 
-    def entry(self, provider: str, model: str) -> Mapping[str, object] | None:
+    def entry(
+        self, provider: str, model: str, place: str | None = None
+    ) -> Mapping[str, object] | None:
         """
-        Return what the table says of *model* at *provider*.
+        Return what the table says of *model* at *provider*, and in *place* where that has an entry
+        of its own.
 
         A bare name counts only where the table says that it is this provider's: the same model
         costs something else elsewhere.
         """
-        for name in (f"{provider}/{model}", _base_model(model), _base_model(_unrouted(model))):
+        bare = _unrouted(model)
+        names = (
+            f"{provider}/{place}/{bare}",
+            f"{provider}/{model}",
+            _base_model(model),
+            _base_model(bare),
+        )
+        for name in names:
             entry = self.entries.get(name)
             if entry is None:
                 continue
@@ -74,14 +106,19 @@ class PriceTable:
                 return entry
         return None
 
-    def find(self, provider: str, model: str) -> ModelPrice | None:
+    def find(self, provider: str, model: str, place: str | None = None) -> ModelPrice | None:
         """
         Return the price of *model* at *provider*, or None where it is not known by the token.
+
+        Args:
+            place: As from `place_of`.
         """
-        entry = self.entry(provider, model)
-        if entry is None or _always_searches(provider, model):
+        entry = self.entry(provider, model, place)
+        if entry is None or _buys_more(entry, model):
             return None
-        return from_litellm_entry(entry)
+        price = from_litellm_entry(entry)
+        factor = _uplift(entry, provider, place)
+        return price if price is None or factor is None else multiplied(price, factor)
 
     def chat_rates(self) -> tuple[Rates, ...]:
         """Return the standard rates of all chat models that are priced by the token."""
@@ -132,6 +169,7 @@ def resolve_price(
     deployment_model: str,
     rates_usd: Mapping[str, Decimal],
     source: str,
+    place: str | None = None,
 ) -> ResolvedPrice:
     """
     Return the price of a deployment: the table's, with the configured rates in place of its own.
@@ -139,15 +177,17 @@ def resolve_price(
     Args:
         rates_usd: As configured, US dollars per token by field of `Rates`; may be empty.
         source: What names the deployment in messages.
+        place: As from `place_of`.
 
     Raises:
         ConfigurationError: The table has no such model, and input or output are not configured.
     """
-    known = table.find(provider, deployment_model)
+    known = table.find(provider, deployment_model, place)
     if not rates_usd:
         return ResolvedPrice(price=known)
     try:
-        price = override(known, rates_usd)
+        entry = table.entry(provider, deployment_model, place)
+        price = override(known, rates_usd, entry=entry)
     except ValueError as error:
         raise ConfigurationError(f"{source}: {error}") from None
     references = (known.standard.base,) if known is not None else table.chat_rates()
@@ -183,6 +223,35 @@ def _family(provider: str) -> str:
     return name
 
 
-def _always_searches(provider: str, model: str) -> bool:
-    is_sonar = provider == "perplexity" and "sonar" in model
-    return is_sonar or _SEARCHING.search(model) is not None
+def _buys_more(entry: Mapping[str, object], model: str) -> bool:
+    if _BUYING.search(model) is not None:
+        return True
+    made = entry.get("supported_output_modalities")
+    draws = isinstance(made, list) and "image" in made and _DRAWING.search(model) is not None
+    return draws and "output_cost_per_image_token" not in entry
+
+
+def place_of(provider: str, api_base: str | None, credentials: Mapping[str, object]) -> str | None:
+    """
+    Return where a deployment is, by the name that its price may depend on; None where nobody says.
+    """
+    if provider == "openai":
+        return _OPENAI_PLACES.get(urlsplit(api_base or "").hostname or "")
+    name = "aws_region_name" if provider == "bedrock" else "vertex_location"
+    place = credentials.get(name)
+    return place.lower() if isinstance(place, str) else None
+
+
+def _uplift(entry: Mapping[str, object], provider: str, place: str | None) -> Decimal | None:
+    """
+    The factor of the price in *place*.
+
+    Source: LiteLLM 1.106.2, `llm_cost_calc/utils.py`, `get_regional_uplift_multiplier` and
+    `get_vertex_regional_endpoint_uplift`; `llms/vertex_ai/vertex_llm_base.py`, `get_vertex_region`
+    (Google's calls go to a region where none is named).
+    """
+    if provider == "openai" and place is not None:
+        return usd(entry.get(f"regional_processing_uplift_multiplier_{place}"))
+    if _family(provider) == "vertex_ai" and place != "global":
+        return usd(entry.get("regional_endpoint_uplift_multiplier"))
+    return None

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from relay_middleware.core.deployments import Deployment, Probe
 from relay_middleware.core.endpoints import chat, embeddings
-from relay_middleware.ports import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
+from relay_middleware.ports.providers import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
 from relay_middleware.upstream.failures import DeploymentFailedError
 
 PROBE_OUTPUT_TOKENS = 16

@@ -23,7 +23,8 @@ from relay_middleware.errors import (
     UpstreamFailedError,
     UpstreamTimeoutError,
 )
-from relay_middleware.ports import Clock, RefusedAnswer, UpstreamCall
+from relay_middleware.ports.providers import RefusedAnswer, UpstreamCall
+from relay_middleware.ports.stores import Clock
 from relay_middleware.upstream import probing
 from relay_middleware.upstream.failures import BROKEN_ANSWER, DeploymentFailedError
 from relay_middleware.upstream.litellm_router import make_router

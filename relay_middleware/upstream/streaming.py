@@ -9,7 +9,7 @@ from typing import Protocol
 from relay_middleware.core.deployments import Deployment
 from relay_middleware.core.sse import EventStreamDecoder, EventTooLongError
 from relay_middleware.errors import StreamBrokenError
-from relay_middleware.ports import StreamAnswer
+from relay_middleware.ports.providers import StreamAnswer
 from relay_middleware.upstream.failures import BROKEN_ANSWER, DeploymentFailedError
 from relay_middleware.upstream.opening import Sign, sign_of
 

@@ -17,7 +17,8 @@ import orjson
 from relay_middleware.core.deployments import Deployment
 from relay_middleware.core.endpoints import chat, embeddings
 from relay_middleware.core.sse import DONE, encode
-from relay_middleware.ports import Clock, RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
+from relay_middleware.ports.providers import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
+from relay_middleware.ports.stores import Clock
 from relay_middleware.upstream.answers import Json, to_chat, to_chunk, to_embeddings
 from relay_middleware.upstream.failures import TIMED_OUT, DeploymentFailedError
 from relay_middleware.upstream.library import litellm
@@ -46,7 +47,7 @@ class _Model(Protocol):
 
 
 class _Stream(Protocol):
-    """`litellm.CustomStreamWrapper`."""
+    """`litellm.CustomStreamWrapper`; its chunks are those that it has given, and others beside."""
 
     chunks: list[object]
 
@@ -178,7 +179,7 @@ class Translation:
     ) -> StreamAnswer:
         source = _Source(answer, dispatch)
         try:
-            return await open_stream(
+            stream = await open_stream(
                 dispatch.deployment,
                 source,
                 limit,
@@ -189,6 +190,7 @@ class Translation:
             # Whatever it was, cancellation too: nobody reads on.
             await source.aclose()
             raise
+        return replace(stream, early_usage=source.early_usage)
 
     def _arguments(self, call: UpstreamCall, deployment: Deployment) -> Arguments:
         supported = self._supported_by(call.endpoint.path, deployment)
@@ -270,6 +272,17 @@ class _Source:
     def _is_reported(self) -> bool:
         # Where a provider sends no usage LiteLLM counts for itself, which is no provider's word.
         return any(getattr(chunk, "usage", None) is not None for chunk in self._stream.chunks)
+
+    def early_usage(self) -> Mapping[str, object] | None:
+        """
+        Return what the provider has reported last: Claude does before its answer, and LiteLLM gives
+        it to nobody before the end.
+        """
+        for chunk in reversed(self._stream.chunks):
+            usage: _Model | None = getattr(chunk, "usage", None)
+            if usage is not None:
+                return usage.model_dump(exclude_none=True)
+        return None
 
     async def aclose(self) -> None:
         """Close the provider's connection."""

@@ -12,7 +12,7 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 from relay_middleware.core.deployments import Deployment
-from relay_middleware.ports import RefusedAnswer
+from relay_middleware.ports.providers import RefusedAnswer
 from relay_middleware.upstream.failures import (
     CONNECTION_REFUSED,
     TIMED_OUT,

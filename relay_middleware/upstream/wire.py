@@ -10,7 +10,8 @@ import aiohttp
 import orjson
 
 from relay_middleware.core.deployments import Deployment
-from relay_middleware.ports import Clock, RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
+from relay_middleware.ports.providers import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
+from relay_middleware.ports.stores import Clock
 from relay_middleware.upstream.dialects import outgoing_body, url_of
 from relay_middleware.upstream.failures import (
     BROKEN_ANSWER,
