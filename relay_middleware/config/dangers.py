@@ -46,6 +46,8 @@ def dangers(
                 "without end; set one, or customers.unknown: reject"
             )
             yield Mistake(("tiers", str(default_tier)), message)
+    for name, members in tiers.items():
+        yield from _open_beside_limits(("tiers", name), mapping(members))
     if customers.get("trust_header") is True:
         yield Mistake(("customers", "trust_header"), TRUSTED_HEADER)
     yield from _without_weight(items(content.get("model_list")))
@@ -57,6 +59,15 @@ def dangers(
             yield Mistake(path, f"${name} is taken as it stands; write os.environ/{name}")
         elif _is_secret(path, text):
             yield Mistake(path, "is a secret in clear text; write os.environ/NAME")
+
+
+def _open_beside_limits(path: KeyPath, tier: Mapping[str, object]) -> Iterator[Mistake]:
+    if tier.get("on_outage") == "open" and items(tier.get("spend_limits")):
+        message = (
+            "is open beside spend_limits: while limits cannot be checked, each of the tier's "
+            "customers spends without end; remove it, or write closed"
+        )
+        yield Mistake((*path, "on_outage"), message)
 
 
 def _without_weight(entries: Sequence[object]) -> Iterator[Mistake]:

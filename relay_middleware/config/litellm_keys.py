@@ -22,6 +22,7 @@ _OTHER_PATHS = (
     "does"
 )
 _NO_CACHE = "Relay keeps no answers; remove it"
+_MAX_CONCURRENCY = "set max_concurrency of a tier, which bounds each of its customers"
 _NO_TEAMS = "there are no teams: a customer is in a tier; remove it"
 _TELLS_NOBODY = "Relay calls nobody: " + _LEDGER
 _FILE_ONLY = "models are read from this file, at start; remove it"
@@ -48,7 +49,7 @@ _NO_PARAMETERS = "Relay adds nothing to what clients ask; remove it"
 _NO_HEADERS = "Relay sends no headers of its own choosing; remove it"
 _NO_TAGS = "Relay does not choose by tags; remove it, and give each choice a model_name of its own"
 _NO_RPM = "is not read; remove it, give deployments a weight, and tiers rate_limits"
-_NO_TPM = "is not read; remove it, and give deployments a weight"
+_NO_TPM = "is not read; remove it, give deployments a weight, and tiers token_limits"
 _PER_CUSTOMER = "Relay limits customers, not deployments; remove it, and "
 _REDIS_URL = "set redis_url at the top"
 _UNCHANGED = "Relay changes nothing of a conversation; remove it"
@@ -146,8 +147,10 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
         "user_header_mappings": "set customers.headers",
         "completion_model": "set default_model of a tier",
         "max_request_size_mb": "set max_body_bytes at the top",
-        "max_parallel_requests": _NOT_BUILT,
-        "global_max_parallel_requests": _NOT_BUILT,
+        "max_parallel_requests": _MAX_CONCURRENCY,
+        "global_max_parallel_requests": "nothing bounds all customers together; "
+        + _MAX_CONCURRENCY,
+        "fail_closed_rate_limit_enforcement": "set on_outage of a tier: closed or open",
         "background_health_checks": _HEALTH,
         "health_check_interval": _HEALTH,
         "alerting": _TELLS_NOBODY,
@@ -170,8 +173,18 @@ MODEL_INFO: Mapping[str, str] = {
 
 MODEL: Mapping[str, str] = {"rpm": _NO_RPM, "tpm": _NO_TPM}
 
+TIER: Mapping[str, str] = {
+    "rpm_limit": "write it as rate_limits: [20/minute]",
+    "tpm_limit": "write it as token_limits: [40000/minute]",
+    "max_parallel_requests": "write it as max_concurrency",
+    "max_budget": "write it as spend_limits: [{cents: 500, per: month}]",
+    "budget_duration": "write it into spend_limits: [{cents: 500, per: month}]",
+}
+"""What LiteLLM's keys, users and teams have that a tier has under another name."""
+
 PARAMS: Mapping[str, str] = {
     **MODEL,
+    "max_parallel_requests": "nothing bounds a deployment; " + _MAX_CONCURRENCY,
     "itpm": _NO_TPM,
     "otpm": _NO_TPM,
     "timeout": "set timeouts.non_stream_s beside litellm_params",
@@ -207,7 +220,6 @@ PARAMS: Mapping[str, str] = {
     "mock_response": _SIMULATED,
     "mock_timeout": _SIMULATED,
     "tags": _NO_TAGS,
-    "max_parallel_requests": _PER_CUSTOMER + "give deployments a weight",
     "max_budget": _PER_CUSTOMER + _SPEND_LIMITS,
     "budget_duration": _PER_CUSTOMER + _SPEND_LIMITS,
     "merge_reasoning_content_in_choices": _UNCHANGED,
@@ -222,6 +234,7 @@ ROUTER: Mapping[str, str] = {
     "retry_policy": _ONE_CALL,
     "model_group_retry_policy": _ONE_CALL,
     "stream_timeout": "set timeouts.first_event_s at the top",
+    "default_max_parallel_requests": "nothing bounds a deployment; " + _MAX_CONCURRENCY,
     "redis_url": "move it to the top",
     **dict.fromkeys(("redis_host", "redis_port", "redis_password", "redis_db"), _REDIS_URL),
     "model_group_alias": "list the deployments under the second model_name too",
@@ -239,7 +252,6 @@ ROUTER: Mapping[str, str] = {
     "enable_weighted_failover": "is always so; remove it",
     "routing_strategy_args": "is for strategies that are not offered; remove it",
     "default_litellm_params": _NO_PARAMETERS,
-    "default_max_parallel_requests": _PER_CUSTOMER + "give deployments a weight",
     "provider_budget_config": _PER_CUSTOMER + _SPEND_LIMITS,
     "enable_tag_filtering": _NO_TAGS,
     "tag_filtering_match_any": _NO_TAGS,

@@ -49,17 +49,13 @@ _TYPO = 0.85
 """How alike two keys are of which one is the other, mistyped: `api_bse` and `api_base` are 0.93,
 LiteLLM's `litellm_credential_name` and our `vertex_credentials` 0.63."""
 
-_NOT_BUILT = "is not built yet, so it would limit nothing; remove it"
-
 _REASONS: Mapping[tuple[str, ...], Mapping[str, str]] = {
     (): {**litellm_keys.ROUTER, **litellm_keys.SECTIONS},
     ("model_list", ANY): litellm_keys.MODEL,
     ("model_list", ANY, "litellm_params"): litellm_keys.PARAMS,
     ("model_list", ANY, "model_info"): litellm_keys.MODEL_INFO,
     ("router_settings",): litellm_keys.ROUTER,
-    ("tiers", ANY): dict.fromkeys(
-        ("token_limits", "max_concurrency", "on_disconnect", "on_outage"), _NOT_BUILT
-    ),
+    ("tiers", ANY): litellm_keys.TIER,
 }
 
 

@@ -11,16 +11,35 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-import limits
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import override
 
 from relay_middleware.config.document import ENVIRONMENT
+from relay_middleware.config.notation import (
+    MAX_NUMBER,
+    one_per_window,
+    rate_limit,
+    shortest_window_first,
+    token_limit,
+)
 from relay_middleware.config.values import UnknownCustomer
 from relay_middleware.core.money import MAX_NANO_USD, NanoUsd, cents_to_nano_usd, format_cents
 from relay_middleware.core.periods import Period
-from relay_middleware.core.tiers import MIN_OUTPUT_TOKENS, OnInsufficient
+from relay_middleware.core.rates import TokenLimit
+from relay_middleware.core.tiers import (
+    MIN_OUTPUT_TOKENS,
+    OnDisconnect,
+    OnInsufficient,
+    OnOutage,
+)
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A field name. Source: RFC 9110, 5.1 and 5.6.2."""
@@ -65,22 +84,10 @@ def _to_nano_usd(value: object) -> NanoUsd:
     return amount
 
 
-def _rate_limit(text: str) -> str:
-    form = "write it as 20/minute or 500 per 2 hours"
-    try:
-        found = limits.parse_many(text)
-    except ValueError:
-        raise ValueError(f"is no rate limit; {form}") from None
-    if len(found) != 1:
-        raise ValueError("holds several rate limits; make each an item of its own")
-    if found[0].amount < 1 or found[0].get_expiry() < 1:
-        raise ValueError(f"admits no request at all; {form}, or block the customer")
-    return text.strip()
-
-
-def _shortest_window_first(rate_limits: tuple[str, ...]) -> tuple[str, ...]:
-    # A refusal leaves the longer windows uncounted: see ports.RateLimiter.
-    return tuple(sorted(rate_limits, key=lambda text: limits.parse(text).get_expiry()))
+def _some_at_once(most: int) -> int:
+    if most < 1:
+        raise ValueError("admits no request at all; give it 1 or more, or block the customer")
+    return most
 
 
 def _redis_url(url: str) -> str | None:
@@ -158,7 +165,7 @@ def _not_empty(items: Sized) -> Sized:
 
 Name = Annotated[str, Field(min_length=1)]
 Whole = Annotated[int, BeforeValidator(_no_boolean)]
-Positive = Annotated[Whole, Field(ge=1, le=2**31 - 1)]
+Positive = Annotated[Whole, Field(ge=1, le=MAX_NUMBER)]
 Above0 = Annotated[float, BeforeValidator(_no_boolean), Field(gt=0, allow_inf_nan=False)]
 # `EXACT` of core.money has room for prices of 20 digits.
 Usd = Annotated[Decimal, BeforeValidator(_to_decimal), Field(max_digits=20)]
@@ -289,14 +296,23 @@ class TierSection(Section):
     models: Annotated[tuple[Name, ...], AfterValidator(_not_empty)]
     default_model: Name | None = None
     rate_limits: Annotated[
-        tuple[Annotated[str, AfterValidator(_rate_limit)], ...],
-        AfterValidator(_shortest_window_first),
+        tuple[Annotated[str, AfterValidator(rate_limit)], ...],
+        AfterValidator(shortest_window_first),
     ] = ()
+    token_limits: Annotated[
+        tuple[Annotated[TokenLimit, PlainValidator(token_limit)], ...],
+        AfterValidator(one_per_window),
+    ] = ()
+    max_concurrency: (
+        Annotated[Whole, Field(le=MAX_NUMBER), AfterValidator(_some_at_once)] | None
+    ) = None
     spend_limits: tuple[SpendLimitSection, ...] = ()
     default_output_tokens: Positive | None = None
     max_output_tokens: Positive | None = None
     min_output_tokens: Positive = MIN_OUTPUT_TOKENS
     on_insufficient: OnInsufficient = OnInsufficient.REJECT
+    on_disconnect: OnDisconnect = OnDisconnect.DRAIN
+    on_outage: OnOutage | None = None
     margin: MarginSection = MarginSection()
 
 
@@ -348,8 +364,11 @@ class Settings(BaseSettings):
     router_settings: RouterSection = RouterSection()
     customers: CustomersSection = CustomersSection()
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = None
+    redis_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "relay"
     database_url: Annotated[str, AfterValidator(_database_url)] = "sqlite:///relay.db"
     state_dir: Path = Path(".relay")
+    hold_ttl_s: Annotated[Whole, Field(ge=5, le=3600)] = 60
+    drain_timeout_s: Positive = 60
     timeouts: TimeoutsSection = TimeoutsSection()
     prices: dict[str, PriceSection] = Field(default_factory=dict)
     max_body_bytes: Positive = 32 * 1024 * 1024

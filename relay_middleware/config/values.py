@@ -114,8 +114,12 @@ class Config:
         model_list: At least one.
         tiers: By name, at least one.
         redis_url: None: the embedded store, one process. Not printed: it may hold a password.
+        redis_prefix: What all keys in Redis begin with.
         database_url: `sqlite:///FILE` or `postgresql://...`. Not printed.
         state_dir: Holds the embedded store's lock and the write-ahead files.
+        hold_ttl_s: Seconds until what a killed process has held expires.
+        drain_timeout_s: Longest wait, when the process is told to end, for answers under way, and
+            then for what is to be written.
         timeouts: Where a deployment has none of its own.
         max_body_bytes: Longest request body.
         cors_origins: Origins whose pages may call, or `*`; empty: none.
@@ -126,8 +130,11 @@ class Config:
     router_settings: RouterSettings
     customers: Customers
     redis_url: str | None = field(repr=False)
+    redis_prefix: str
     database_url: str = field(repr=False)
     state_dir: Path
+    hold_ttl_s: int
+    drain_timeout_s: int
     timeouts: Timeouts
     max_body_bytes: int
     cors_origins: tuple[str, ...]
