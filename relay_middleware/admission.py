@@ -6,44 +6,56 @@ window first. A refusal by a rate gives the hold back, so a refused call holds n
 used up nothing of the window that refused it or of a longer one.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from relay_middleware.core import limit_refusals, refusals
 from relay_middleware.core.attribution import Headers, attribute, named_customer, presented_secret
-from relay_middleware.core.charging import (
-    Demand,
-    hold_amount,
-    refuse_money,
-    shrunk_cap_tokens,
-    spend_remaining,
-)
+from relay_middleware.core.charging import bound_tokens, hold_amount, spend_remaining
 from relay_middleware.core.demands import demand_of
-from relay_middleware.core.endpoints.endpoint import Call
-from relay_middleware.core.holds import Account, Hold, NotReserved, Reserved
+from relay_middleware.core.endpoints.endpoint import Call, Endpoint
+from relay_middleware.core.holds import Account, Hold, HoldFacts, Reserved
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.keys import ApiKey, KeyRight, hash_key
 from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.periods import Period, windows_of
+from relay_middleware.core.periods import Period, PeriodWindow, windows_of
+from relay_middleware.core.rates import RateStatus, TokenStatus
 from relay_middleware.core.records import CustomerCreated
 from relay_middleware.core.refusals import RefusedError
 from relay_middleware.core.tiers import (
     Customer,
     CustomerStatus,
-    OnInsufficient,
+    OnOutage,
     Tier,
+    outage_policy,
     output_cap,
     spend_limits_of,
 )
 from relay_middleware.errors import StoreUnavailableError
+from relay_middleware.reserving import Reserving, Wanted
 from relay_middleware.services import Services
-
-HOLD_TTL_S = 900.0
-"""Seconds until a sweep may expire a hold: longer than any call under the default time-outs."""
 
 NEW_CUSTOMERS = "600/minute"
 """How many customers one key may bring into being."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """
+    A request that is to be admitted.
+
+    Attributes:
+        body_bytes: Length of its body.
+    """
+
+    request_id: str
+    key: ApiKey
+    customer_id: CustomerId
+    call: Call
+    endpoint: Endpoint
+    body_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,21 +67,29 @@ class Admitted:
         model: Name that was asked for, or the tier's default.
         output_cap_tokens: To be written into the forwarded request, or None.
         is_cap_lowered: Whether it is less than was asked for, or than the tier's own.
-        reserved_at: Instant that decides the periods.
-        remaining_nano_usd: Smallest remainder of the limits, this hold taken off; None: no limit.
+        reserved: The store's answer; None: it is away, and the tier is served all the same.
     """
 
     hold: Hold
     key: ApiKey
-    customer: Customer
     tier: Tier
     model: str
     call: Call
     output_cap_tokens: int | None
     is_cap_lowered: bool
-    is_bound_exact: bool
-    reserved_at: datetime
-    remaining_nano_usd: NanoUsd | None
+    reserved: Reserved | None
+
+    @property
+    def remaining_nano_usd(self) -> NanoUsd | None:
+        """
+        Smallest remainder of the limits, this hold taken off; None: no limit, or the store is away.
+        """
+        return None if self.reserved is None else spend_remaining(self.hold, self.reserved)
+
+    @property
+    def tokens(self) -> tuple[TokenStatus, ...]:
+        """What is left of the token limits; nothing where the store is away."""
+        return () if self.reserved is None else self.reserved.tokens
 
 
 class Admission:
@@ -147,7 +167,7 @@ class Admission:
         services.directory.remember(customer)
         is_counted = False
         try:
-            refusing = await services.rates.hit(f"key:{key.api_key_id}", (NEW_CUSTOMERS,))
+            refusing = await self._count_new(key, rules.default_tier)
             is_counted = refusing is None
         finally:
             if not is_counted:
@@ -161,52 +181,78 @@ class Admission:
         )
         return customer
 
-    async def admit(
-        self,
-        request_id: str,
-        key: ApiKey,
-        customer_id: CustomerId,
-        call: Call,
-        *,
-        body_bytes: int,
-    ) -> Admitted:
+    async def _count_new(self, key: ApiKey, tier_name: str) -> RateStatus | None:
+        """Count a new customer of the tier; return what refuses it."""
+        try:
+            return await self._services.rates.hit(f"key:{key.api_key_id}", (NEW_CUSTOMERS,))
+        except StoreUnavailableError:
+            tier = self._services.tiers[tier_name]
+            if outage_policy(tier, has_spend_limit=bool(tier.spend_limits)) is OnOutage.OPEN:
+                return None
+            raise
+
+    async def admit(self, asked: Asked) -> Admitted:
         """
-        Check *call* against everything that applies to its customer, and open its hold.
+        Check a request against everything that applies to its customer, and open its hold.
 
         Raises:
             RefusedError: It may not be sent. No hold is left.
             StoreUnavailableError: Limits cannot be checked.
         """
-        customer, tier = await self.customer(key, customer_id)
-        model = self._model(call, tier)
-        limits = spend_limits_of(customer, tier)
-        reachable = self._services.upstream.reachable(model)
-        demand = demand_of(call, reachable, tier, is_limited=bool(limits), body_bytes=body_bytes)
-        cap = None
-        if call.choices > 0:
-            cap = output_cap(tier, asked=call.asked_output_tokens, is_limited=bool(limits))
-        reserved_at = self._services.clock.now()
-        asked = Hold(
-            hold_id=HoldId(request_id),
-            customer_id=customer_id,
-            amount_nano_usd=hold_amount(demand, cap),
-            accounts=_accounts(limits, reserved_at),
-            ttl_s=HOLD_TTL_S,
-        )
-        hold, held_cap, remaining = await self._reserve(asked, demand, cap, tier)
-        await self._count(hold, tier)
+        customer, tier = await self.customer(asked.key, asked.customer_id)
+        model = self._model(asked.call, tier)
+        has_spend_limit = bool(spend_limits_of(customer, tier))
+        wanted = self._wanted(asked, customer, tier, model)
+        policy = outage_policy(tier, has_spend_limit=has_spend_limit)
+        reserving = Reserving(self._services, tier, policy)
+        found, reserved = await reserving.reserve(wanted)
+        self._services.open_holds.add(found.hold)
+        await reserving.count(found.hold)
+        cap = found.cap_tokens
+        is_cut = cap != wanted.cap_tokens or _is_lowered(asked.call.asked_output_tokens, cap)
         return Admitted(
-            hold=hold,
-            key=key,
-            customer=customer,
+            hold=found.hold,
+            key=asked.key,
             tier=tier,
             model=model,
-            call=call,
-            output_cap_tokens=held_cap,
-            is_cap_lowered=held_cap != cap or _is_lowered(call.asked_output_tokens, cap),
-            is_bound_exact=demand.is_exact,
-            reserved_at=reserved_at,
-            remaining_nano_usd=remaining,
+            call=asked.call,
+            output_cap_tokens=cap,
+            is_cap_lowered=is_cut,
+            reserved=reserved,
+        )
+
+    def _wanted(self, asked: Asked, customer: Customer, tier: Tier, model: str) -> Wanted:
+        call = asked.call
+        limits = spend_limits_of(customer, tier)
+        is_bounded = bool(limits or tier.token_limits)
+        demand = demand_of(
+            call,
+            self._services.upstream.reachable(model),
+            tier,
+            is_limited=bool(limits),
+            body_bytes=asked.body_bytes,
+        )
+        cap = None
+        if call.choices > 0:
+            cap = output_cap(tier, asked=call.asked_output_tokens, is_limited=is_bounded)
+        reserved_at = self._services.clock.now()
+        hold = Hold(
+            hold_id=HoldId(asked.request_id),
+            customer_id=asked.customer_id,
+            amount_nano_usd=hold_amount(demand, cap),
+            accounts=_accounts(limits, windows_of(reserved_at, customer.calendar)),
+            ttl_s=self._services.hold_ttl_s,
+            facts=_facts(asked, tier, model, reserved_at, is_exact=demand.is_exact),
+            tokens=bound_tokens(demand, cap) if tier.token_limits else 0,
+            token_limits=tier.token_limits,
+            max_concurrency=tier.max_concurrency,
+        )
+        return Wanted(
+            hold=hold,
+            demand=demand,
+            cap_tokens=cap,
+            body_bytes=asked.body_bytes,
+            input_text=partial(asked.endpoint.input_text, call.body),
         )
 
     def _model(self, call: Call, tier: Tier) -> str:
@@ -225,86 +271,26 @@ class Admission:
             raise RefusedError(refusals.model_not_allowed(model, tier.name))
         return model
 
-    async def _reserve(
-        self, asked: Hold, demand: Demand, cap_tokens: int | None, tier: Tier
-    ) -> tuple[Hold, int | None, NanoUsd | None]:
-        """
-        Open the hold, for a lower output cap if the tier has it so and need be.
 
-        Returns:
-            The hold, the cap that it is for, and the smallest remainder of the limits.
-        """
-        result = await self._try_to_reserve(asked)
-        if isinstance(result, Reserved):
-            return asked, cap_tokens, spend_remaining(asked, result)
-        if tier.on_insufficient is OnInsufficient.SHRINK and cap_tokens is not None:
-            shrunk = shrunk_cap_tokens(
-                demand,
-                asked,
-                result,
-                cap_tokens=cap_tokens,
-                least_tokens=tier.min_output_tokens,
-            )
-            if shrunk is not None:
-                hold = replace(asked, amount_nano_usd=hold_amount(demand, shrunk))
-                # Once: who loses this race to other requests is refused like everyone else.
-                second = await self._try_to_reserve(hold)
-                if isinstance(second, Reserved):
-                    return hold, shrunk, spend_remaining(hold, second)
-        raise RefusedError(refuse_money(demand, asked, result, cap_tokens=cap_tokens or 0))
-
-    async def _try_to_reserve(self, hold: Hold) -> Reserved | NotReserved:
-        try:
-            return await self._services.spend.reserve(hold)
-        except StoreUnavailableError:
-            # It is unknown whether the hold was taken; giving back what is not there is harmless.
-            self._services.background.spawn(give_back(self._services, hold))
-            raise
-
-    async def _count(self, hold: Hold, tier: Tier) -> None:
-        if not tier.rate_limits:
-            return
-        is_decided = False
-        try:
-            refusing = await self._services.rates.hit(
-                f"customer:{hold.customer_id}", tier.rate_limits
-            )
-            is_decided = True
-        finally:
-            if not is_decided:
-                # Whatever ends the request here, nobody else knows of the hold.
-                self._services.background.spawn(give_back(self._services, hold))
-        if refusing is not None:
-            await give_back(self._services, hold)
-            raise RefusedError(
-                limit_refusals.rate_limit_exceeded(refusing.limit, refusing.reset_after_s)
-            )
-
-
-async def give_back(services: Services, hold: Hold) -> None:
-    """
-    Release *hold*, of which no provider has heard; if the store is away, later.
-    """
-    try:
-        await services.spend.release(hold, is_dispatched=False)
-    except StoreUnavailableError:
-        services.background.spawn(_give_back_later(services, hold))
-
-
-async def _give_back_later(services: Services, hold: Hold) -> None:
-    for pause_s in (0.1, 1.0, 10.0):
-        await services.sleep(pause_s)
-        try:
-            await services.spend.release(hold, is_dispatched=False)
-        except StoreUnavailableError:
-            continue
-        return
-
-
-def _accounts(limits: Mapping[Period, NanoUsd], at: datetime) -> tuple[Account, ...]:
+def _accounts(
+    limits: Mapping[Period, NanoUsd], windows: Sequence[PeriodWindow]
+) -> tuple[Account, ...]:
     return tuple(
-        Account(window=window, limit_nano_usd=limits.get(window.period))
-        for window in windows_of(at)
+        Account(window=window, limit_nano_usd=limits.get(window.period)) for window in windows
+    )
+
+
+def _facts(
+    asked: Asked, tier: Tier, model: str, reserved_at: datetime, *, is_exact: bool
+) -> HoldFacts:
+    return HoldFacts(
+        api_key_id=asked.key.api_key_id,
+        tier=tier.name,
+        endpoint=asked.endpoint.path,
+        model=model,
+        is_stream=asked.call.is_stream,
+        is_bound_exact=is_exact,
+        reserved_at=reserved_at,
     )
 
 

@@ -84,8 +84,17 @@ def decode_json(body: bytes) -> object:
     Decode a request body.
 
     Raises:
-        RefusedError: 400, it is no JSON, or nested deeper than it could be sent on.
+        RefusedError: 400, it is no JSON, has more values than anybody needs, or is nested deeper
+            than it could be sent on.
     """
+    if members.has_too_many_values(body):
+        raise RefusedError(
+            refusals.invalid_request(
+                f"The body has more than {members.MAX_VALUES} values, or"
+                f" {members.MAX_CONTAINERS} objects and arrays: send several requests.",
+                code="too_many_values",
+            )
+        )
     try:
         decoded = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -186,7 +195,8 @@ class Responder:
 
     async def start(self, status_code: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send status and headers."""
-        self.status_code = status_code
+        if not self._watch.is_gone:
+            self.status_code = status_code
         await self._deliver(
             {"type": "http.response.start", "status": status_code, "headers": list(headers)}
         )

@@ -23,11 +23,19 @@ from relay_middleware.core.endpoints.endpoint import Endpoint
 from relay_middleware.core.keys import KeyRight
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.rates import RateStatus
-from relay_middleware.core.records import Attempt
+from relay_middleware.core.records import NO_ANSWER, Attempt
 from relay_middleware.core.refusals import Refusal, RefusedError
 from relay_middleware.core.sse import EventStreamDecoder, EventTooLongError
 from relay_middleware.core.streams import StreamAnnotator
-from relay_middleware.core.usage import Usage, UsageSource, counted_usage
+from relay_middleware.core.tiers import OnDisconnect
+from relay_middleware.core.usage import (
+    Usage,
+    UsageSource,
+    counted_usage,
+    within_cap,
+    without_output,
+)
+from relay_middleware.ending import vacate
 from relay_middleware.errors import (
     NoDeploymentError,
     StoreUnavailableError,
@@ -35,7 +43,7 @@ from relay_middleware.errors import (
     UpstreamError,
     UpstreamTimeoutError,
 )
-from relay_middleware.ports import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
+from relay_middleware.ports.providers import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
 from relay_middleware.request_line import RequestLine
 from relay_middleware.services import Services
 from relay_middleware.settlement import Consumption, Settlement
@@ -72,10 +80,11 @@ class Completion:
         self._watch = watch
         self._line = line
         self._on_receipt = on_receipt
-        self._settlement = Settlement(services, admitted, endpoint=endpoint.path)
+        self._settlement = Settlement(services, admitted)
         self._tried: list[Deployment] = []
         self._attempts: tuple[Attempt, ...] = ()
         self._annotator: StreamAnnotator | None = None
+        self._stream: StreamAnswer | None = None
         self._is_broken = False
         self._rates: asyncio.Task[tuple[RateStatus, ...]] | None = None
 
@@ -107,11 +116,13 @@ class Completion:
     def _draining(self, limit: asyncio.Timeout) -> Iterator[None]:
         """Limit the work from the moment that the client goes (DESIGN 5.13)."""
         drains = self._services.drains
+        is_drained = self._admitted.tier.on_disconnect is OnDisconnect.DRAIN
         seconds = 0.0
 
         def begin() -> None:
             nonlocal seconds
-            seconds = drains.enter()
+            self._vacate()
+            seconds = drains.enter() if is_drained else 0.0
             limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
         try:
@@ -121,19 +132,30 @@ class Completion:
             if seconds:
                 drains.leave()
 
+    def _vacate(self) -> None:
+        """Let the customer's next request in: nobody waits for this one any more (DESIGN 5.13)."""
+        hold = self._admitted.hold
+        if hold.max_concurrency is not None:
+            self._services.background.spawn(vacate(self._services, hold))
+
     async def _receive(self) -> Answer | None:
         """Have the request answered, a stream to its end; None if the client was gone before."""
         if self._watch.is_gone:
             return None
         if self._admitted.tier.rate_limits:
             self._rates = asyncio.create_task(self._rate_status())
+        # From here on money may be spent: whoever finds this process dead must know.
+        self._services.spool.dispatching(self._admitted.hold)
         answer = await self._services.upstream.send(self._call())
         self._attempts = answer.attempts
         self._line.tried(answer.attempts)
         if isinstance(answer, StreamAnswer):
-            await self._responder.start(200, await self._stream_headers(answer))
-            self._annotator = self._new_annotator(answer.deployment)
-            self._is_broken = await self._pump(answer, self._annotator)
+            # Whatever ends this, the provider is hung up on, and what came is known.
+            async with contextlib.aclosing(answer.chunks):
+                self._stream = answer
+                self._annotator = self._new_annotator(answer.deployment)
+                await self._responder.start(200, await self._stream_headers(answer))
+                self._is_broken = await self._pump(answer, self._annotator)
         return answer
 
     async def _conclude(self, answer: Answer | None) -> None:
@@ -162,7 +184,9 @@ class Completion:
     async def _unanswered(self, refusal: Refusal, attempts: tuple[Attempt, ...]) -> RefusedError:
         """End the hold for nothing, and return what to tell the client."""
         self._line.tried(attempts)
-        await self._settlement.release(attempts=attempts, status_code=refusal.status_code)
+        await self._settlement.release(
+            attempts=attempts, status_code=self._told(refusal.status_code)
+        )
         return RefusedError(refusal)
 
     async def _send_whole(self, answer: WholeAnswer) -> None:
@@ -207,8 +231,9 @@ class Completion:
     async def _end_stream(self, deployment: Deployment, annotator: StreamAnnotator) -> None:
         usage, source = self._streamed_usage(annotator)
         receipt = await self._settle(deployment, usage, source)
+        reported = annotator.usage_object if source is UsageSource.PROVIDER else None
         last = annotator.finish(
-            usage=annotator.usage_object or self._endpoint.to_wire(usage),
+            usage=reported or self._endpoint.to_wire(usage),
             added=annotation.to_members(receipt),
             error=refusals.upstream_interrupted().envelope() if self._is_broken else None,
         )
@@ -217,24 +242,27 @@ class Completion:
     async def _pump(self, answer: StreamAnswer, annotator: StreamAnnotator) -> bool:
         """Pass the stream on to its end; return whether it broke off."""
         decoder = EventStreamDecoder()
-        async with contextlib.aclosing(answer.chunks) as chunks:
-            try:
-                async for chunk in chunks:
-                    passed = annotator.feed(decoder.feed(chunk))
-                    if passed:
-                        await self._responder.write(passed)
-                    if annotator.is_ended:
-                        break
-                else:
-                    await self._responder.write(annotator.feed(decoder.rest()))
-            except (StreamBrokenError, EventTooLongError):
-                return True
+        try:
+            async for chunk in answer.chunks:
+                passed = annotator.feed(decoder.feed(chunk))
+                if passed:
+                    await self._responder.write(passed)
+                if annotator.is_ended:
+                    break
+            else:
+                await self._responder.write(annotator.feed(decoder.rest()))
+        except (StreamBrokenError, EventTooLongError):
+            return True
         return annotator.is_broken or not (annotator.is_ended or annotator.is_finished)
 
     def _streamed_usage(self, annotator: StreamAnnotator) -> tuple[Usage, UsageSource]:
-        if annotator.usage is not None:
-            return annotator.usage, UsageSource.PROVIDER
-        return self._counted(annotator.output_bytes), UsageSource.COUNTED
+        return annotator.usage_so_far(self._begun)
+
+    def _begun(self) -> Usage:
+        """What was used before any output: as the provider has told, or counted."""
+        told = None if self._stream is None else self._stream.early_usage()
+        usage = self._endpoint.usage_of({"usage": told}, reasoning_in_output=True)
+        return self._counted(0) if usage is None else without_output(usage)
 
     def _counted(self, output_bytes: int) -> Usage:
         return counted_usage(
@@ -245,25 +273,31 @@ class Completion:
     async def _settle_unfinished(self) -> None:
         """End the hold of an answer that was given up: for what had come of it."""
         if not self._tried:
-            await self._settlement.release(attempts=(), status_code=self._status_code())
+            await self._settlement.release(attempts=(), status_code=self._told(NO_ANSWER))
             return
         if self._annotator is not None:
             usage, source = self._streamed_usage(self._annotator)
         else:
-            usage, source = self._counted(0), UsageSource.COUNTED
+            usage, source = self._begun(), UsageSource.COUNTED
         await self._settle(self._tried[-1], usage, source)
 
-    def _status_code(self) -> int:
-        return self._responder.status_code or 499
+    def _told(self, status_code: int) -> int:
+        """What the client gets: *status_code*, unless it has gone."""
+        is_gone = self._watch.is_gone
+        return (self._responder.status_code or NO_ANSWER) if is_gone else status_code
 
     async def _settle(self, deployment: Deployment, usage: Usage, source: UsageSource) -> Receipt:
+        cap, choices = self._admitted.output_cap_tokens, self._admitted.call.choices
+        if source is UsageSource.COUNTED and cap is not None and deployment.is_output_capped:
+            usage = within_cap(usage, choices * cap)
         consumption = Consumption(usage=usage, source=source, deployment=deployment)
         billed, remaining = await self._settlement.settle(
             consumption,
             attempts=self._attempts,
-            status_code=self._status_code() if self._watch.is_gone else 200,
+            status_code=self._told(200),
         )
-        self._line.charged(usage, source.value, billed)
+        held = self._admitted.hold.amount_nano_usd
+        self._line.charged(usage, source.value, billed, hold_nano_usd=held)
         receipt = self._receipt(deployment, usage, source, billed, remaining)
         self._on_receipt(receipt)
         return receipt
@@ -309,8 +343,8 @@ class Completion:
         ]
 
     async def _limit_headers(self) -> HeaderPairs:
-        """Headers of the limits: request rates, and the output cap where it was lowered."""
-        headers: list[tuple[bytes, bytes]] = []
+        """Headers of the limits: requests, tokens, and the output cap where it was lowered."""
+        headers = annotation.token_headers(self._admitted.tokens)
         if self._admitted.is_cap_lowered:
             headers.append((b"x-relay-output-cap", b"%d" % (self._admitted.output_cap_tokens or 0)))
         if self._rates is not None:

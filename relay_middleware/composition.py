@@ -2,34 +2,44 @@
 Composition: which concrete parts a configuration asks for. The one place that names them.
 """
 
-import asyncio
 import os
+import re
 import secrets
 import socket
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from relay_middleware.config import Config
 from relay_middleware.config.values import ModelEntry, UnknownCustomer
+from relay_middleware.core.holds import HoldState
 from relay_middleware.core.records import LedgerRecord, RequestEnded
 from relay_middleware.ledger.database import Database
+from relay_middleware.ledger.dead_letters import DeadLetter, keep_dead_letter
 from relay_middleware.ledger.directory import SqlDirectory
 from relay_middleware.ledger.journal import QueueJournal
 from relay_middleware.ledger.sql import SqlLedger
-from relay_middleware.ledger.workers import WorkerJournal
-from relay_middleware.ports import Clock, SpendStore
-from relay_middleware.services import Background, CustomerRules, Drains, Services
+from relay_middleware.ledger.workers import WorkerJournal, list_workers
+from relay_middleware.open_holds import OpenHolds
+from relay_middleware.ports.stores import Clock, SpendStore
+from relay_middleware.services import CustomerRules, Services
+from relay_middleware.stores.breaker import Breaker, BreakingScripts
 from relay_middleware.stores.connection import RedisScripts
+from relay_middleware.stores.keys import Keys
 from relay_middleware.stores.local import LocalSpendStore
 from relay_middleware.stores.rate_limits import LimitsRateLimiter
 from relay_middleware.stores.redis import RedisSpendStore
+from relay_middleware.stores.spool import FileSpool
+from relay_middleware.stores.stream import CLAIM_AFTER_MS, Sink, StreamJournal
+from relay_middleware.upkeep import Books, Upkeep
 from relay_middleware.upstream.deploying import DeploymentPlan, plan_deployments
 from relay_middleware.upstream.prices import load_price_table
 from relay_middleware.upstream.router import LiteLlmUpstream
+from relay_middleware.upstream.tokenizer import LiteLlmTokenizer
 from relay_middleware.upstream.translation import Translation
 from relay_middleware.upstream.wire import Wire
 
@@ -48,21 +58,28 @@ class Parts:
     What a relay is made of, by concrete class, in the order in which it is opened.
 
     Attributes:
+        journal: In this process: new customers, and with the embedded store all that has ended.
+        stream: Of all processes, in Redis; None with the embedded store.
+        breaker: What all that is asked of Redis goes through; None with the embedded store.
         warnings: What the operator should know of the configuration.
-        is_hydrated: Whether the store forgets at each start and must be told what SQL has.
+        drain_timeout_s: Longest wait for answers under way when the relay closes.
     """
 
     services: Services
     database: Database
-    ledger: SqlLedger
     spend: SpendStore
     rates: LimitsRateLimiter
     directory: SqlDirectory
+    spool: FileSpool
     journal: QueueJournal
+    stream: StreamJournal | None
+    breaker: Breaker | None
     upstream: LiteLlmUpstream
+    tokenizer: LiteLlmTokenizer
+    upkeep: Upkeep
     workers: WorkerJournal
     warnings: tuple[str, ...]
-    is_hydrated: bool
+    drain_timeout_s: float
 
 
 def compose(config: Config) -> Parts:
@@ -73,42 +90,70 @@ def compose(config: Config) -> Parts:
         ConfigurationError: A provider is not known, or a price is incomplete.
     """
     clock = SystemClock()
+    worker_id = _worker_id()
     upstream, warnings = _upstream(config, clock)
-    spend, rates = _stores(config, clock)
     database = Database(config.database_url)
-    ledger = SqlLedger(database)
     directory = SqlDirectory(database)
-    journal = QueueJournal(ledger, on_appended=partial(_acknowledge, spend))
+    spool = FileSpool(state_dir=_spool_dir(config, database), worker_id=worker_id)
+    stores = _stores(config, clock, database, spool, worker_id)
+    tokenizer = LiteLlmTokenizer()
     services = Services(
         directory=directory,
-        spend=spend,
-        rates=rates,
+        spend=stores.spend,
+        rates=stores.rates,
         upstream=upstream,
-        journal=journal,
+        tokenizer=tokenizer,
+        journal=stores.journal,
+        spool=spool,
+        open_holds=OpenHolds(),
         clock=clock,
         tiers=config.tiers,
         models=tuple(dict.fromkeys(entry.model_name for entry in config.model_list)),
         customer_rules=_customer_rules(config),
         max_body_bytes=config.max_body_bytes,
-        background=Background(),
-        drains=Drains(),
+        hold_ttl_s=config.hold_ttl_s,
         new_request_id=new_request_id,
-        sleep=asyncio.sleep,
     )
     return Parts(
         services=services,
         database=database,
-        ledger=ledger,
-        spend=spend,
-        rates=rates,
+        spend=stores.spend,
+        rates=stores.rates,
         directory=directory,
-        journal=journal,
+        spool=spool,
+        journal=stores.journal,
+        stream=stores.stream,
+        breaker=stores.breaker,
         upstream=upstream,
-        workers=WorkerJournal(
-            database, worker_id=_worker_id(), status=upstream.status, clock=clock
-        ),
+        tokenizer=tokenizer,
+        upkeep=upkeep_of(services, database, worker_id, revision=lambda: directory.revision),
+        workers=WorkerJournal(database, worker_id=worker_id, status=upstream.status, clock=clock),
         warnings=warnings,
-        is_hydrated=config.redis_url is None,
+        drain_timeout_s=config.drain_timeout_s,
+    )
+
+
+def upkeep_of(
+    services: Services,
+    database: Database,
+    worker_id: str,
+    *,
+    revision: Callable[[], int | None] = lambda: None,
+) -> Upkeep:
+    """Make what keeps the counters of *services* true."""
+    books = Books(
+        spend=services.spend,
+        ledger=SqlLedger(database),
+        spool=services.spool,
+        open_holds=services.open_holds,
+        clock=services.clock,
+    )
+    return Upkeep(
+        books,
+        worker_id=worker_id,
+        hold_ttl_s=services.hold_ttl_s,
+        has_peers=partial(_has_peers, database, services.clock, worker_id),
+        revision=revision,
     )
 
 
@@ -138,23 +183,71 @@ def _upstream(config: Config, clock: Clock) -> tuple[LiteLlmUpstream, tuple[str,
     return upstream, tuple(warning.message for warning in planned.warnings)
 
 
-def _stores(config: Config, clock: Clock) -> tuple[SpendStore, LimitsRateLimiter]:
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    spend: SpendStore
+    rates: LimitsRateLimiter
+    journal: QueueJournal
+    stream: StreamJournal | None
+    breaker: Breaker | None = None
+
+
+def _stores(
+    config: Config, clock: Clock, database: Database, spool: FileSpool, worker_id: str
+) -> _Stores:
+    ledger = SqlLedger(database)
+
+    async def bury(name: str, text: str, reason: str) -> None:
+        letter = DeadLetter(
+            letter_id=name,
+            source="journal",
+            payload=text,
+            reason=reason,
+            first_seen_at=clock.now(),
+        )
+        await keep_dead_letter(database, letter)
+
+    async def appended(records: Sequence[LedgerRecord]) -> None:
+        ended = [item for item in records if isinstance(item, RequestEnded)]
+        spool.drop(item.hold_id for item in ended if item.state is not HoldState.EXPIRED)
+        await spend.acknowledge([(item.customer_id, item.hold_id) for item in ended])
+
+    spend: SpendStore
+    journal = QueueJournal(ledger, on_appended=appended)
     if config.redis_url is None:
-        embedded = LocalSpendStore(state_dir=config.state_dir, clock=clock)
-        return embedded, LimitsRateLimiter.in_memory()
-    shared = RedisSpendStore(RedisScripts(config.redis_url))
-    return shared, LimitsRateLimiter.in_redis(config.redis_url)
+        spend = LocalSpendStore(state_dir=config.state_dir, clock=clock, journal=journal)
+        return _Stores(spend, LimitsRateLimiter.in_memory(), journal, None)
+    breaker = Breaker(monotonic_s=time.monotonic)
+    scripts = BreakingScripts(RedisScripts(config.redis_url), breaker)
+    keys = Keys(config.redis_prefix)
+    spend = RedisSpendStore(scripts, now=clock.now, keys=keys)
+    stream = StreamJournal(
+        config.redis_url,
+        Sink(ledger=ledger, on_appended=appended, keep_dead_letter=bury),
+        worker_id=worker_id,
+        # Who lets its holds expire is dead to the journal, too.
+        claim_after_ms=min(CLAIM_AFTER_MS, config.hold_ttl_s * 1000),
+        keys=keys,
+    )
+    rates = LimitsRateLimiter.in_redis(config.redis_url, keys=keys, breaker=breaker)
+    return _Stores(spend, rates, journal, stream, breaker)
+
+
+def _spool_dir(config: Config, database: Database) -> Path:
+    """One for each ledger: a worker takes over what dead ones of the same have left, no others'."""
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", database.place).strip("-.")
+    # The name is for people, and cut to what a file system takes.
+    return config.state_dir / f"{name[-64:]}-{database.fingerprint}"
+
+
+async def _has_peers(database: Database, clock: Clock, worker_id: str) -> bool:
+    workers = await list_workers(database, clock.now())
+    return any(worker.worker_id != worker_id for worker in workers)
 
 
 def _worker_id() -> str:
     """Host and process for people, and something random: one process may hold several relays."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(2)}"
-
-
-async def _acknowledge(spend: SpendStore, records: Sequence[LedgerRecord]) -> None:
-    await spend.acknowledge(
-        [(item.customer_id, item.hold_id) for item in records if isinstance(item, RequestEnded)]
-    )
 
 
 def _customer_rules(config: Config) -> CustomerRules:

@@ -3,14 +3,13 @@ One request below the prefix, and its response.
 """
 
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import orjson
 import structlog
 
-from relay_middleware.admission import Admission
+from relay_middleware.admission import Admission, Asked
 from relay_middleware.asgi import (
     ClientGoneError,
     ClientWatch,
@@ -22,6 +21,7 @@ from relay_middleware.asgi import (
     encoded,
     read_body,
 )
+from relay_middleware.bugs import log_bug
 from relay_middleware.completion import Completion
 from relay_middleware.core import annotation, refusals
 from relay_middleware.core.annotation import Receipt
@@ -30,16 +30,13 @@ from relay_middleware.core.endpoints.endpoint import Endpoint
 from relay_middleware.core.endpoints.table import ENDPOINTS
 from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.keys import HOST_KEY, ApiKey
+from relay_middleware.core.records import NO_ANSWER
 from relay_middleware.core.refusals import Refusal, RefusedError
 from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.request_line import RequestLine
 from relay_middleware.services import Services
 
 log = structlog.get_logger("relay")
-
-CLIENT_GONE = 499
-"""What the log says of a request whose client hung up before an answer: nginx's number."""
-
 
 MAX_SHOWN = 80
 """Characters shown of a model's name that nobody has checked."""
@@ -102,23 +99,14 @@ class Exchange:
             )
             await self._refuse(refusals.enforcement_unavailable())
         except Exception as error:  # noqa: BLE001 - the request edge: a bug must not go unanswered
-            self._log_bug(error)
+            log_bug("request_failed", error, request_id=self._request_id)
             await self._refuse(refusals.internal_error())
         finally:
             self._watch.stop()
-            self._line.status = self._responder.status_code or CLIENT_GONE
+            self._line.status = self._responder.status_code or NO_ANSWER
             self._line.is_client_gone = self._watch.is_gone or self._line.is_client_gone
             self._line.duration_ms = round((time.perf_counter() - started_s) * 1000, 3)
             log.info("request_finished", **self._line.facts())
-
-    def _log_bug(self, error: Exception) -> None:
-        # Kind and place, not its text: that may hold what a provider or a client sent.
-        log.error(
-            "request_failed",
-            request_id=self._request_id,
-            error=type(error).__name__,
-            stack="".join(traceback.format_tb(error.__traceback__)),
-        )
 
     async def _route(self) -> None:
         method, answer = self._answerer()
@@ -164,7 +152,14 @@ class Exchange:
         customer_id = self._customer_id(key, call.user)
         self._line.customer_id = customer_id
         admitted = await self._admission.admit(
-            self._request_id, key, customer_id, call, body_bytes=len(body)
+            Asked(
+                request_id=self._request_id,
+                key=key,
+                customer_id=customer_id,
+                call=call,
+                endpoint=endpoint,
+                body_bytes=len(body),
+            )
         )
         self._line.tier = admitted.tier.name
         self._line.model = admitted.model

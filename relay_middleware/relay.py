@@ -3,8 +3,10 @@
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -17,17 +19,20 @@ from relay_middleware.config import Config, load_config
 from relay_middleware.core.annotation import Receipt
 from relay_middleware.core.attribution import to_customer_id
 from relay_middleware.core.identifiers import CustomerId
-from relay_middleware.core.periods import windows_of
-from relay_middleware.errors import ConfigurationError
+from relay_middleware.errors import ConfigurationError, StoreUnavailableError
 from relay_middleware.exchange import Exchange, ignore_receipt
 from relay_middleware.host_requests import CustomerOf, customer_of
 from relay_middleware.ledger.migrations import migrate
 from relay_middleware.services import Services
+from relay_middleware.vitals import Vitals, is_enforcing, vitals_of
 
 log = structlog.get_logger("relay")
 
-DRAIN_S = 30.0
-"""How long to wait for answers under way, and then again for the ledger."""
+DRAIN_S = 60.0
+"""How long to wait for answers under way and the ledger, where the configuration does not say."""
+
+LAST_S = 1.0
+"""What is left for the ledger at least, when answers took all of the time."""
 
 
 class Relay:
@@ -68,6 +73,18 @@ class Relay:
         """The parts that requests are served with."""
         return self._parts.services
 
+    @property
+    def is_enforcing(self) -> bool:
+        """
+        Whether limits can be checked; while they cannot, requests are refused or served as each
+        tier's `on_outage` says.
+        """
+        return is_enforcing(self._parts)
+
+    async def vitals(self) -> Vitals:
+        """Return how this process is. The relay must be open."""
+        return await vitals_of(self._parts)
+
     async def refresh(self) -> None:
         """
         Learn of changed keys and customers now, rather than within two seconds.
@@ -104,33 +121,47 @@ class Relay:
         await migrate(parts.database)
         stack.push_async_callback(parts.rates.aclose)
         await _opened(stack, parts.directory.start, parts.directory.aclose)
+        await _opened(stack, parts.spool.start, parts.spool.aclose)
         await _opened(stack, parts.journal.start, parts.journal.aclose)
+        if parts.stream is not None:
+            await _opened(stack, parts.stream.start, parts.stream.aclose)
         stack.push_async_callback(parts.upstream.aclose)
+        stack.push_async_callback(parts.tokenizer.aclose)
+        await _opened(stack, parts.upkeep.start, parts.upkeep.aclose)
         await _opened(stack, parts.workers.start, parts.workers.aclose)
-        stack.push_async_callback(self.drain)
-        if parts.is_hydrated:
-            await self._hydrate()
-
-    async def _hydrate(self) -> None:
-        """Tell a store that starts empty what the ledger has, or every limit would begin anew."""
-        windows = windows_of(self._parts.services.clock.now())
-        for customer_id, window, posted in await self._parts.ledger.posted(windows):
-            await self._parts.spend.raise_to(customer_id, window, posted)
+        stack.push_async_callback(self._settle_owed)
+        stack.push_async_callback(partial(self.drain, parts.drain_timeout_s))
 
     async def drain(self, timeout_s: float = DRAIN_S) -> None:
         """
         Wait until no answer is under way and the ledger has everything.
 
         Args:
-            timeout_s: Longest wait for the answers, which are then cut off and charged for what
-                came, and again for the ledger.
+            timeout_s: Longest wait in all. Answers under way are then cut off and charged for what
+                came; what the ledger has not is in the write-ahead file, or in Redis.
         """
-        cut = await self._parts.services.background.drain(timeout_s)
+        parts, loop = self._parts, asyncio.get_running_loop()
+        ends_at_s = loop.time() + timeout_s
+        cut = await parts.services.background.drain(timeout_s)
         if cut:
             log.warning("answers_cut", answers=cut)
-        missing = await self._parts.journal.drain(timeout_s)
+        missing = await parts.journal.drain(max(LAST_S, ends_at_s - loop.time()))
+        if parts.stream is not None:
+            missing += await parts.stream.drain(max(LAST_S, ends_at_s - loop.time()))
         if missing:
             log.error("records_not_in_ledger", records=missing)
+
+    async def _settle_owed(self) -> None:
+        """Tell the store once more what it has not heard of: the next round would be too late."""
+        parts = self._parts
+        if not parts.services.open_holds.owed:
+            return
+        # Where it is still away, the write-ahead file tells whoever comes next.
+        with contextlib.suppress(StoreUnavailableError):
+            await parts.upkeep.settle_owed()
+            await parts.journal.drain(LAST_S)
+            if parts.stream is not None:
+                await parts.stream.drain(LAST_S)
 
     async def aclose(self) -> None:
         """

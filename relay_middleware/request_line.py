@@ -5,6 +5,7 @@ What the log says of a request: one line, when it has ended.
 from dataclasses import dataclass, fields
 
 from relay_middleware.core.charging import Bill
+from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.records import Attempt
 from relay_middleware.core.usage import Usage
 
@@ -17,6 +18,8 @@ class RequestLine:
     Attributes:
         status: HTTP status sent; 499 where the client hung up before there was one.
         code: Of the refusal, if it was refused.
+        overrun_nano_usd: By how much the charge is above the hold, where it is: the provider has
+            ignored the output cap, or counts the input otherwise.
         is_client_gone: Whether the client hung up before the end.
     """
 
@@ -37,6 +40,7 @@ class RequestLine:
     usage_source: str | None = None
     cost_nano_usd: int | None = None
     charge_nano_usd: int | None = None
+    overrun_nano_usd: int | None = None
     is_client_gone: bool | None = None
     duration_ms: float | None = None
 
@@ -46,13 +50,15 @@ class RequestLine:
         if attempts:
             self.provider = attempts[-1].provider
 
-    def charged(self, usage: Usage, source: str, billed: Bill) -> None:
-        """Note what it came to."""
+    def charged(self, usage: Usage, source: str, billed: Bill, *, hold_nano_usd: NanoUsd) -> None:
+        """Note what it came to, and what was set aside for it."""
         self.input_tokens = usage.input_tokens
         self.output_tokens = usage.output_tokens
         self.usage_source = source
         self.cost_nano_usd = billed.cost_nano_usd
         self.charge_nano_usd = billed.charge_nano_usd
+        if billed.charge_nano_usd > hold_nano_usd:
+            self.overrun_nano_usd = billed.charge_nano_usd - hold_nano_usd
 
     def facts(self) -> dict[str, object]:
         """Return what is known, for the logger."""

@@ -4,18 +4,21 @@ What every request is served with: the ports, and the operator's rules.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from relay_middleware.core.tiers import Tier
-from relay_middleware.ports import (
-    Clock,
-    CustomerDirectory,
-    Journal,
-    RateLimiter,
-    SpendStore,
-    Upstream,
-)
+from relay_middleware.open_holds import OpenHolds
+from relay_middleware.ports.books import CustomerDirectory, Journal, Spool
+from relay_middleware.ports.providers import Tokenizer, Upstream
+from relay_middleware.ports.stores import Clock, RateLimiter, SpendStore
+from relay_middleware.tasks import end
+
+Result = TypeVar("Result")
+
+LAST_WORDS_S = 1.0
+"""Longest wait for what cancelled work has begun: to give a hold back, to settle it."""
 
 
 class Background:
@@ -24,9 +27,9 @@ class Background:
     """
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
 
-    def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[None, None, Result]) -> asyncio.Task[Result]:
         """Run *work* as a task of its own, which nothing but `drain` can cancel."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -41,10 +44,10 @@ class Background:
                 while self._tasks:
                     await asyncio.wait(self._tasks)
         unfinished = list(self._tasks)
-        for task in unfinished:
-            task.cancel()
-        # Cancelled work still ends its hold, so it is waited for.
-        await asyncio.gather(*unfinished, return_exceptions=True)
+        # Cancelled work still ends its hold, so it is waited for, and what tells the store of it.
+        await end(unfinished)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=LAST_WORDS_S)
         return len(unfinished)
 
 
@@ -96,21 +99,24 @@ class Services:
     The parts that requests are served with, wired once.
 
     Attributes:
+        hold_ttl_s: Seconds until a hold that nobody touches expires: its process is dead.
         new_request_id: Makes an identifier that was never made before.
-        sleep: Waits some seconds.
     """
 
     directory: CustomerDirectory
     spend: SpendStore
     rates: RateLimiter
     upstream: Upstream
+    tokenizer: Tokenizer
     journal: Journal
+    spool: Spool
+    open_holds: OpenHolds
     clock: Clock
     tiers: Mapping[str, Tier]
     models: tuple[str, ...]
     customer_rules: CustomerRules
     max_body_bytes: int
-    background: Background
-    drains: Drains
+    hold_ttl_s: float
     new_request_id: Callable[[], str]
-    sleep: Callable[[float], Awaitable[None]]
+    background: Background = field(default_factory=Background)
+    drains: Drains = field(default_factory=Drains)

@@ -2,20 +2,21 @@
 Settlement: the one end of every hold, and the record of it.
 """
 
+import asyncio
 from dataclasses import dataclass
 
-from relay_middleware.admission import Admitted, give_back
-from relay_middleware.core.charging import NOTHING, Bill, bill, spend_remaining
+from relay_middleware.admission import Admitted
+from relay_middleware.core.charging import Bill, bill, spend_remaining
 from relay_middleware.core.deployments import Deployment
 from relay_middleware.core.holds import Ended, HoldState
 from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.records import Attempt, RequestEnded
+from relay_middleware.core.records import Attempt, RequestEnded, released
 from relay_middleware.core.usage import Usage, UsageSource
-from relay_middleware.errors import StoreUnavailableError
+from relay_middleware.ending import give_back, tell
 from relay_middleware.services import Services
 
-RETRY_PAUSES_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
-"""Waits between tries to end a hold while the store is away, off the request's path."""
+SETTLE_WAIT_S = 0.25
+"""Longest that an answer waits for its settle; that goes on in the background."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +36,9 @@ class Settlement:
         is_ended: Whether one of them was called.
     """
 
-    def __init__(self, services: Services, admitted: Admitted, *, endpoint: str) -> None:
+    def __init__(self, services: Services, admitted: Admitted) -> None:
         self._services = services
         self._admitted = admitted
-        self._endpoint = endpoint
         self.is_ended = False
 
     async def settle(
@@ -51,7 +51,7 @@ class Settlement:
         """
         Charge *consumption*, and hand the record to the ledger.
 
-        Never fails for the store: if that is away, the hold is ended as soon as it is back.
+        Never fails for the store: if that is away, or late, the hold is ended as soon as it can be.
 
         Returns:
             The bill, and the smallest remainder of the customer's limits (None: no limit, or the
@@ -60,8 +60,7 @@ class Settlement:
         self.is_ended = True
         price = consumption.deployment.price
         billed = bill(price, consumption.usage, self._admitted.tier.margin)
-        record = self._record(attempts, status_code, billed, consumption)
-        ended = await self._end(record)
+        ended = await self._end(self._settled(consumption, billed, attempts, status_code))
         remaining = None if ended is None else spend_remaining(self._admitted.hold, ended)
         return billed, remaining
 
@@ -72,71 +71,53 @@ class Settlement:
         Only after a dispatch does the ledger hear of it: a flood of refusals must not fill it.
         """
         self.is_ended = True
-        if not attempts:
-            await give_back(self._services, self._admitted.hold)
-            return
-        await self._end(self._record(attempts, status_code))
+        services, hold = self._services, self._admitted.hold
+        if attempts:
+            now = services.clock.now()
+            await self._end(released(hold, now, status_code=status_code, attempts=attempts))
+        else:
+            services.spool.drop([hold.hold_id])
+            await give_back(services, hold)
 
     async def _end(self, record: RequestEnded) -> Ended | None:
-        is_postponed = False
-        try:
-            return await self._apply(record)
-        except StoreUnavailableError:
-            is_postponed = True
-            self._services.background.spawn(self._end_later(record))
-            return None
-        finally:
-            # Also when we are cancelled, at the end of the program: the money was spent.
-            if not is_postponed:
-                self._services.journal.put(record)
+        services, hold = self._services, self._admitted.hold
+        # Both before the store is told, and without a wait between them: whatever ends this process
+        # or its store from here on, somebody finds it (upkeep.py).
+        services.spool.ended(hold, record)
+        services.open_holds.owe(hold, record)
+        telling = services.background.spawn(tell(services, hold, record))
+        await asyncio.wait({telling}, timeout=SETTLE_WAIT_S)
+        return telling.result() if telling.done() and not telling.cancelled() else None
 
-    async def _apply(self, record: RequestEnded) -> Ended:
-        if record.state is HoldState.SETTLED:
-            return await self._services.spend.settle(self._admitted.hold, record.charge_nano_usd)
-        return await self._services.spend.release(self._admitted.hold, is_dispatched=True)
-
-    async def _end_later(self, record: RequestEnded) -> None:
-        try:
-            for pause_s in RETRY_PAUSES_S:
-                await self._services.sleep(pause_s)
-                try:
-                    await self._apply(record)
-                except StoreUnavailableError:
-                    continue
-                return
-        finally:
-            # The ledger is the book of record: it has the charge even if the counter never does.
-            self._services.journal.put(record)
-
-    def _record(
+    def _settled(
         self,
+        consumption: Consumption,
+        billed: Bill,
         attempts: tuple[Attempt, ...],
         status_code: int,
-        billed: Bill = NOTHING,
-        consumption: Consumption | None = None,
     ) -> RequestEnded:
-        admitted = self._admitted
-        deployment = None if consumption is None else consumption.deployment
+        hold, deployment = self._admitted.hold, consumption.deployment
+        facts = hold.facts
         return RequestEnded(
-            hold_id=admitted.hold.hold_id,
-            customer_id=admitted.hold.customer_id,
-            api_key_id=admitted.key.api_key_id,
-            tier=admitted.tier.name,
-            endpoint=self._endpoint,
-            model=admitted.model,
-            state=HoldState.RELEASED if consumption is None else HoldState.SETTLED,
+            hold_id=hold.hold_id,
+            customer_id=hold.customer_id,
+            api_key_id=facts.api_key_id,
+            tier=facts.tier,
+            endpoint=facts.endpoint,
+            model=facts.model,
+            state=HoldState.SETTLED,
             status_code=status_code,
-            is_stream=admitted.call.is_stream,
-            provider=None if deployment is None else deployment.provider,
-            deployment_model=None if deployment is None else deployment.deployment_model,
-            usage=None if consumption is None else consumption.usage,
-            usage_source=None if consumption is None else consumption.source,
+            is_stream=facts.is_stream,
+            provider=deployment.provider,
+            deployment_model=deployment.deployment_model,
+            usage=consumption.usage,
+            usage_source=consumption.source,
             cost_usd=billed.cost_usd,
             cost_nano_usd=billed.cost_nano_usd,
             charge_nano_usd=billed.charge_nano_usd,
-            hold_nano_usd=admitted.hold.amount_nano_usd,
-            is_bound_exact=admitted.is_bound_exact,
-            reserved_at=admitted.reserved_at,
+            hold_nano_usd=hold.amount_nano_usd,
+            is_bound_exact=facts.is_bound_exact,
+            reserved_at=facts.reserved_at,
             ended_at=self._services.clock.now(),
             attempts=attempts,
         )
