@@ -2,25 +2,21 @@
 The application that `relay serve` serves: Relay, and what a load balancer asks.
 """
 
-import os
 from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from proxy_app.observability import configure_logging
-from relay_middleware.config import Config, load_config
+from proxy_app.metrics import CONTENT_TYPE, exposition
+from relay_middleware.config import Config
 from relay_middleware.core import refusals
 from relay_middleware.middleware import RelayMiddleware
 from relay_middleware.relay import Relay
-
-CONFIG_VARIABLE = "RELAY_CONFIG"
-"""Names the configuration file, to the command line and to its worker processes."""
 
 
 def create_app(relay: Relay, config: Config) -> ASGIApp:
@@ -29,13 +25,24 @@ def create_app(relay: Relay, config: Config) -> ASGIApp:
     """
 
     async def readyz(_: Request) -> JSONResponse:
-        # A failing provider is no reason to take this process out of service: others fail alike.
-        if relay.is_ready:
-            return JSONResponse({"status": "ready"})
-        return JSONResponse({"status": "starting"}, status_code=503)
+        # A failing provider is no reason to take this process out of service, nor is a Redis that
+        # is away: others fail alike, and whom `on_outage` lets in is served.
+        if not relay.is_ready:
+            return _starting()
+        enforcement = "ok" if relay.is_enforcing else "away"
+        return JSONResponse({"status": "ready", "enforcement": enforcement})
+
+    async def metrics(_: Request) -> Response:
+        if not relay.is_ready:
+            return _starting()
+        return Response(exposition(await relay.vitals()), media_type=CONTENT_TYPE)
 
     app: ASGIApp = Starlette(
-        routes=[Route("/healthz", _healthz), Route("/readyz", readyz)],
+        routes=[
+            Route("/healthz", _healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics),
+        ],
         exception_handlers={HTTPException: _in_envelope},
     )
     app = RelayMiddleware(app, relay=relay)
@@ -51,16 +58,8 @@ def create_app(relay: Relay, config: Config) -> ASGIApp:
     return app
 
 
-def create_worker_app() -> ASGIApp:
-    """
-    Make the application in a worker process: the file is named by `RELAY_CONFIG`.
-
-    Raises:
-        ConfigurationError: The configuration is wrong.
-    """
-    configure_logging(is_readable=False)
-    config = load_config(os.environ[CONFIG_VARIABLE])
-    return create_app(Relay.from_config(config), config)
+def _starting() -> JSONResponse:
+    return JSONResponse({"status": "starting"}, status_code=503)
 
 
 async def _healthz(_: Request) -> JSONResponse:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from proxy_app.reports import NO_LIMIT, pace_row
 from proxy_app.tables import Row, to_json, to_table
 from relay_middleware.composition import plan
 from relay_middleware.config import Config
@@ -34,9 +35,14 @@ TIER_COLUMNS = {
     "models": "MODELS",
     "spend_limits": "SPEND LIMITS",
     "rate_limits": "RATE LIMITS",
+    "token_limits": "TOKENS",
+    "max_concurrency": "CONCURRENT",
     "margin": "MARGIN",
     "is_default": "NEW CUSTOMERS",
 }
+
+
+_SELDOM = ("token_limits", "max_concurrency")
 
 
 def check(path: Path, *, is_json: bool) -> bool:
@@ -76,8 +82,18 @@ def check(path: Path, *, is_json: bool) -> bool:
 def _print_summary(path: Path, config: Config, models: Sequence[Row]) -> None:
     click.echo(f"{path} is right.\n")
     click.echo(to_table(models, MODEL_COLUMNS) + "\n")
-    click.echo(to_table(_tier_rows(config), TIER_COLUMNS) + "\n")
+    tiers = _tier_rows(config)
+    click.echo(to_table(tiers, _used_columns(tiers)) + "\n")
     click.echo(f"Limits are counted {_store(config)}; the ledger is in {_database(config)}.")
+
+
+def _used_columns(tiers: Sequence[Row]) -> Mapping[str, str]:
+    """The columns of the table of tiers, without limits that no tier has: it is wide as it is."""
+    return {
+        key: heading
+        for key, heading in TIER_COLUMNS.items()
+        if key not in _SELDOM or any(tier[key] not in (None, NO_LIMIT) for tier in tiers)
+    }
 
 
 def _print_warnings(warnings: Sequence[Finding]) -> None:
@@ -141,8 +157,8 @@ def _tier_row(tier: Tier, config: Config) -> Row:
     return {
         "tier": tier.name,
         "models": "all" if tier.models is None else ", ".join(sorted(tier.models)),
-        "spend_limits": ", ".join(limits) or "none",
-        "rate_limits": ", ".join(tier.rate_limits) or "none",
+        "spend_limits": ", ".join(limits) or NO_LIMIT,
+        **pace_row(tier, has_spend_limit=bool(tier.spend_limits)),
         "margin": _margin(tier.margin),
         "is_default": "yes" if tier.name == config.customers.default_tier else None,
     }

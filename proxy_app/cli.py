@@ -7,18 +7,16 @@ should not.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import click
 from typing_extensions import override
 
-CONFIG_PATH = Path("config/relay.yaml")
+from proxy_app.cli_customers import customers
+from proxy_app.cli_options import CONFIG_PATH, Command, with_config, with_json
+
 PORT = 8000
 SIMULATOR_PORT = 8001
-
-PERIODS = ("day", "week", "month", "lifetime")
-
-Command = TypeVar("Command", bound=Callable[..., object])
 
 
 class OneLineErrors(click.Group):
@@ -44,27 +42,6 @@ class OneLineErrors(click.Group):
             is_operators = isinstance(error, ConfigurationError)
             told = click.UsageError if is_operators else click.ClickException
             raise told(str(error)) from error
-
-
-def with_config(command: Command) -> Command:
-    """Give *command* the option `--config`."""
-    return click.option(
-        "--config",
-        "config_path",
-        type=click.Path(path_type=Path, dir_okay=False),
-        default=CONFIG_PATH,
-        envvar="RELAY_CONFIG",
-        show_default=True,
-        show_envvar=True,
-        help="The configuration.",
-    )(command)
-
-
-def with_json(command: Command) -> Command:
-    """Give *command* the option `--json`."""
-    return click.option("--json", "is_json", is_flag=True, help="Print JSON, for programs.")(
-        command
-    )
 
 
 def with_port(default: int) -> Callable[[Command], Command]:
@@ -139,6 +116,84 @@ def simulate(host: str, port: int, behaviour_path: Path | None) -> None:
     from proxy_app import demo
 
     demo.simulate(host, port, behaviour_path)
+
+
+@main.command()
+@click.option(
+    "--redis",
+    "redis_url",
+    metavar="URL",
+    required=True,
+    envvar="RELAY_REDIS_URL",
+    show_envvar=True,
+    help="Of the Redis that Relay is to use.",
+)
+@with_json
+@click.option(
+    "--workers",
+    type=click.IntRange(2, 64),
+    default=4,
+    show_default=True,
+    help="Processes that serve; one of them is killed.",
+)
+@click.option(
+    "--requests",
+    type=click.IntRange(100, 10_000),
+    default=1000,
+    show_default=True,
+    help="Clients that ask at the same time, each until the money is spent.",
+)
+@click.option(
+    "--new-customer",
+    "is_new_customer",
+    is_flag=True,
+    help="All are the very first requests of a customer.",
+)
+@click.option(
+    "--lie",
+    "lie_percent",
+    metavar="PERCENT",
+    type=click.IntRange(0, 1000),
+    default=0,
+    help="Providers report so much more than they were told to use at most.",
+)
+@click.option(
+    "--pause",
+    "pause_s",
+    metavar="SECONDS",
+    type=click.FloatRange(0, 30),
+    default=0,
+    help="Stop a second process for so long, too, as if it were dead.",
+)
+@click.option(
+    "--keep",
+    "kept",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Leave configuration, ledger and logs there, instead of nowhere.",
+)
+@click.pass_context
+def selftest(
+    context: click.Context,
+    /,
+    redis_url: str,
+    *,
+    is_json: bool,
+    kept: Path | None,
+    **plan: Any,
+) -> None:
+    """
+    Prove against your own Redis that no limit is passed, with processes that are killed.
+
+    Starts Relay and simulated providers on this machine, under a prefix of its own in Redis that is
+    removed again, lets many clients spend $5.00 at once, kills a process, and counts. Exit code 1:
+    a nano-dollar is not where it must be.
+    """
+    from proxy_app.selftest.command import selftest
+    from proxy_app.selftest.plan import Plan
+
+    if not selftest(redis_url, Plan(**plan), is_json=is_json, kept=kept):
+        context.exit(1)
 
 
 @main.command()
@@ -236,88 +291,7 @@ def revoke_key(config_path: Path, api_key_id: str) -> None:
     administration.revoke_key(config_path, api_key_id)
 
 
-@main.group()
-def customers() -> None:
-    """Customers: their tier, limits and status. Servers apply a change within 2 seconds."""
-
-
-@customers.command("list")
-@with_config
-@with_json
-def list_customers(config_path: Path, *, is_json: bool) -> None:
-    """List all customers."""
-    from proxy_app import administration
-
-    administration.list_customers(config_path, is_json=is_json)
-
-
-@customers.command("show")
-@with_config
-@with_json
-@click.argument("customer_id", metavar="ID")
-def show_customer(config_path: Path, customer_id: str, *, is_json: bool) -> None:
-    """Show a customer and the limits that apply to it."""
-    from proxy_app import administration
-
-    administration.show_customer(config_path, customer_id, is_json=is_json)
-
-
-@customers.command("set-tier")
-@with_config
-@click.argument("customer_id", metavar="ID")
-@click.argument("tier")
-def set_tier(config_path: Path, customer_id: str, tier: str) -> None:
-    """Put a customer into a tier; creates the customer where there is none."""
-    from proxy_app import administration
-
-    administration.set_tier(config_path, customer_id, tier)
-
-
-@customers.command("set-limit")
-@with_config
-@click.argument("customer_id", metavar="ID")
-@click.option("--cents", metavar="N", help="The limit; up to 7 decimals.")
-@click.option("--unlimited", is_flag=True, help="No limit, whatever the tier says.")
-@click.option("--reset", is_flag=True, help="The tier's limit again.")
-@click.option("--per", "period", type=click.Choice(PERIODS), required=True, help="Which period.")
-def set_limit(
-    config_path: Path,
-    customer_id: str,
-    *,
-    cents: str | None,
-    unlimited: bool,
-    reset: bool,
-    period: str,
-) -> None:
-    """Give a customer a spend limit of its own, over its tier's."""
-    if [cents is not None, unlimited, reset].count(True) != 1:
-        raise click.UsageError("Give one of --cents N, --unlimited and --reset.")
-    from proxy_app import administration
-
-    if reset:
-        administration.reset_limit(config_path, customer_id, period)
-    else:
-        administration.set_limit(config_path, customer_id, period, cents=cents)
-
-
-@customers.command("block")
-@with_config
-@click.argument("customer_id", metavar="ID")
-def block_customer(config_path: Path, customer_id: str) -> None:
-    """Refuse all requests of a customer."""
-    from proxy_app import administration
-
-    administration.set_blocked(config_path, customer_id, is_blocked=True)
-
-
-@customers.command("unblock")
-@with_config
-@click.argument("customer_id", metavar="ID")
-def unblock_customer(config_path: Path, customer_id: str) -> None:
-    """Serve a blocked customer again."""
-    from proxy_app import administration
-
-    administration.set_blocked(config_path, customer_id, is_blocked=False)
+main.add_command(customers)
 
 
 @main.command()
@@ -329,3 +303,13 @@ def usage(config_path: Path, customer_id: str | None, *, is_json: bool) -> None:
     from proxy_app import administration
 
     administration.show_usage(config_path, customer_id, is_json=is_json)
+
+
+@main.command()
+@with_config
+@with_json
+def deadletters(config_path: Path, *, is_json: bool) -> None:
+    """List what the ledger refused for good; with --json the records too."""
+    from proxy_app import corrections
+
+    corrections.list_dead_letters(config_path, is_json=is_json)

@@ -16,22 +16,23 @@ import uvloop
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from proxy_app.app import CONFIG_VARIABLE, create_app, create_worker_app
+from proxy_app.app import create_app
 from proxy_app.observability import configure_logging
+from proxy_app.workers import CONFIG_VARIABLE, create_worker_app
 from relay_middleware.config import Config, load_config
-from relay_middleware.errors import ConfigurationError
+from relay_middleware.errors import ConfigurationError, StoreUnavailableError
 from relay_middleware.relay import Relay
 
 BACKLOG = 2048
 """Connections that wait to be accepted; uvicorn's own number."""
 
-GRACE_S = 60
-"""How long answers under way may take after SIGTERM, before they are cut off; the relay then still
-drains what it has to write. Kubernetes kills after 30 s unless told otherwise."""
-
 KEEP_ALIVE_S = 75
 """Longer than load balancers keep a connection idle (60 s is common), so that they close it first
 and never send into one that is just being closed."""
+
+TRIES = 5
+"""How often the stores are asked at a start. A machine that is busy starting processes may not get
+to an answer in time, and where nobody listens each try fails at once."""
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -101,9 +102,10 @@ def serve(
     os.environ[CONFIG_VARIABLE] = str(path)
     factory = f"{create_worker_app.__module__}:{create_worker_app.__name__}"
     listener.set_inheritable(True)
-    when_ready(address_of(listener))
     with _ending_cleanly():
-        Multiprocess(_settings(factory, workers=workers), [listener]).run()
+        supervisor = Multiprocess(_settings(factory, config, workers=workers), [listener])
+        when_ready(address_of(listener))
+        supervisor.run()
 
 
 def serve_here(config: Config, listener: socket.socket, when_ready: Callable[[str], None]) -> None:
@@ -118,9 +120,14 @@ def serve_here(config: Config, listener: socket.socket, when_ready: Callable[[st
     async def run() -> None:
         # Here rather than by the lifespan, which could only say that it failed.
         await relay.start()
-        when_ready(address_of(listener))
-        with _ending_cleanly():
-            await uvicorn.Server(_settings(create_app(relay, config))).serve([listener])
+        server = uvicorn.Server(_settings(create_app(relay, config), config))
+
+        def end() -> None:
+            server.should_exit = True
+
+        with _ending_cleanly(end):
+            when_ready(address_of(listener))
+            await server.serve([listener])
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
@@ -132,11 +139,18 @@ async def _try_out(config: Config) -> None:
     and the database has its tables before they all want to make them.
     """
     relay = Relay.from_config(config)
-    await relay.start()
+    for tries_left in reversed(range(TRIES)):
+        try:
+            await relay.start()
+        except StoreUnavailableError:
+            if not tries_left:
+                raise
+        else:
+            break
     await relay.aclose()
 
 
-def _settings(app: ASGIApp | str, *, workers: int = 1) -> uvicorn.Config:
+def _settings(app: ASGIApp | str, config: Config, *, workers: int = 1) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         factory=isinstance(app, str),
@@ -154,7 +168,8 @@ def _settings(app: ASGIApp | str, *, workers: int = 1) -> uvicorn.Config:
         proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
+        # Then answers are cut off, and the relay still drains what it has to write.
+        timeout_graceful_shutdown=config.drain_timeout_s,
     )
 
 
@@ -167,11 +182,19 @@ async def until_told_to_end() -> None:
     await told.wait()
 
 
+def _nothing() -> None:
+    """Default of `_ending_cleanly`."""
+
+
 @contextmanager
-def _ending_cleanly() -> Iterator[None]:
+def _ending_cleanly(end: Callable[[], None] = _nothing) -> Iterator[None]:
+    """
+    Call *end* on a signal, as long as uvicorn has no handler of its own: one that comes in between
+    must not be lost.
+    """
     # uvicorn drains on a signal and then raises it again, for whoever had a handler before: without
     # one, the process would end as killed although everything was written.
-    handlers = {number: signal.signal(number, lambda *_: None) for number in _ENDING}
+    handlers = {number: signal.signal(number, lambda *_: end()) for number in _ENDING}
     try:
         yield
     finally:
