@@ -3,16 +3,14 @@ Clients that go away: no hold stays open, and what a provider has done is charge
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from fixtures.world import CUSTOMER_HEADER, MESSAGES, World, deployment, running, tiers
+from fixtures.raw_client import connect, hang_up, request_bytes
+from fixtures.world import MESSAGES, World, anthropic, deployment, running, tiers
 
-from relay_middleware.core.holds import Account, Hold, Reserved
-from relay_middleware.core.identifiers import CustomerId, HoldId
-from relay_middleware.core.money import NanoUsd
+from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.periods import windows_of
 from relay_middleware.testing import Behaviour, Simulator
 
@@ -28,48 +26,35 @@ async def _world(tmp_path: Path) -> AsyncIterator[World]:
             yield world
 
 
-def request_bytes(world: World, *, stream: bool, length: int | None = None) -> bytes:
-    body = json.dumps(
-        {"model": "smart", "messages": MESSAGES, "stream": stream, "max_tokens": 50}
-    ).encode()
-    return (
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: relay\r\n"
-        b"Authorization: Bearer %b\r\n%b: alice\r\nContent-Length: %d\r\n\r\n%b"
-        % (
-            world.secret.encode(),
-            CUSTOMER_HEADER.encode(),
-            len(body) if length is None else length,
-            body,
-        )
-    )
+WIRES = {"direct": deployment, "translated": anthropic}
 
 
-async def connect(world: World) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    host, port = world.url.removeprefix("http://").split(":")
-    return await asyncio.open_connection(host, int(port))
-
-
-async def hang_up(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    await writer.wait_closed()
+@pytest.fixture(name="cancelling", params=WIRES)
+async def _cancelling(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """A tier that hangs up on the provider when its client goes, once over each wire."""
+    simulator = Simulator()
+    async with simulator.serve() as provider:
+        entry = WIRES[request.param](provider)
+        config = {"model_list": [entry], **tiers(on_disconnect="cancel")}
+        async with running(tmp_path, config, simulator) as world:
+            yield world
 
 
 async def held(world: World) -> list[int]:
     """What is held of alice's money, by period."""
     services = world.relay.services
-    probe = Hold(
-        hold_id=HoldId(services.new_request_id()),
-        customer_id=CustomerId("alice"),
-        amount_nano_usd=NanoUsd(0),
-        accounts=tuple(
-            Account(window=window, limit_nano_usd=None)
-            for window in windows_of(services.clock.now())
-        ),
-        ttl_s=1,
-    )
-    result = await services.spend.reserve(probe)
-    assert isinstance(result, Reserved)
-    return [int(balance.held_nano_usd) for balance in result.balances]
+    windows = windows_of(services.clock.now())
+    balances = await services.spend.balances(CustomerId("alice"), windows)
+    return [int(balance.held_nano_usd) for balance in balances]
+
+
+def free_places(world: World) -> int:
+    """How many more answers could be read on without their clients."""
+    drains = world.relay.services.drains
+    places = 0
+    while drains.enter():
+        places += 1
+    return places
 
 
 async def test_gone_before_the_body(world: World) -> None:
@@ -186,14 +171,75 @@ async def test_places_to_drain_come_back(world: World) -> None:
         await writer.drain()
         await hang_up(writer)
     await world.relay.drain()
-    drains = world.relay.services.drains
 
-    places = 0
-    while drains.enter():
-        places += 1
-
-    assert places == 64
+    assert free_places(world) == 64
     assert await held(world) == [0] * 4
+
+
+async def test_cancel_in_mid_stream(cancelling: World, request: pytest.FixtureRequest) -> None:
+    """
+    The provider is hung up on at once, and what came is charged: 80 bytes of text are 20 tokens;
+    the input is counted too, or is what Claude reports before it answers.
+    """
+    text = "Simulated " * 40
+    cancelling.simulator.set(
+        "live",
+        Behaviour(
+            stall="after_content",
+            text=text,
+            chunk_tokens=20,
+            input_tokens=100,
+            cached_input_tokens=40,
+        ),
+    )
+    reader, writer = await connect(cancelling)
+    writer.write(request_bytes(cancelling, stream=True))
+    await reader.readuntil(b"Simulated")
+    await hang_up(writer)
+
+    assert await asyncio.to_thread(cancelling.simulator.wait_for_disconnects, 1)
+    (row,) = await cancelling.ledger()
+    assert (row["state"], row["usage_source"], row["output_tokens"]) == ("settled", "counted", 20)
+    # "Hello!" has 6 bytes, "user" 4 more: 3 tokens at 150 nano-dollars, and 20 at 600. Claude's 60
+    # plain tokens cost 1,000, its 40 cached ones 100, and 20 of output 5,000.
+    expected = {
+        "direct": (3, 3 * 150 + 20 * 600),
+        "translated": (100, 60 * 1_000 + 40 * 100 + 20 * 5_000),
+    }
+    told = (row["input_tokens"], row["charge_nano_usd"])
+    assert told == expected[request.node.callspec.params["cancelling"]]
+    assert await held(cancelling) == [0] * 4
+    assert free_places(cancelling) == 64
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_cancel_an_unanswered_call(cancelling: World, *, stream: bool) -> None:
+    """
+    The same before any answer: the input was sent, so it is charged, as counted.
+    """
+    cancelling.simulator.set("live", Behaviour(stall="before_headers"))
+    _, writer = await connect(cancelling)
+    writer.write(request_bytes(cancelling, stream=stream))
+    await asyncio.to_thread(cancelling.simulator.wait_for_calls, 1)
+    await hang_up(writer)
+
+    assert await asyncio.to_thread(cancelling.simulator.wait_for_disconnects, 1)
+    (row,) = await cancelling.ledger()
+    assert (row["state"], row["input_tokens"], row["output_tokens"]) == ("settled", 3, 0)
+    assert int(str(row["charge_nano_usd"])) > 0
+    assert await held(cancelling) == [0] * 4
+
+
+async def test_cancel_only_who_leaves(cancelling: World) -> None:
+    """
+    A client that stays gets its answer to the end, and is charged as the provider reports it.
+    """
+    answer = await cancelling.post({"model": "smart", "messages": MESSAGES, "stream": True})
+
+    assert answer.text.endswith("data: [DONE]\n\n")
+    (row,) = await cancelling.ledger()
+    assert (row["state"], row["usage_source"]) == ("settled", "provider")
+    assert cancelling.simulator.disconnects() == 0
 
 
 async def test_a_pipelined_second_request_is_answered(world: World) -> None:

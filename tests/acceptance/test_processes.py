@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,11 +41,17 @@ PRICES = {
 
 @contextmanager
 def process(
-    arguments: Sequence[str], folder: Path, *, until: str, ending: signal.Signals = signal.SIGINT
+    arguments: Sequence[str],
+    folder: Path,
+    *,
+    until: str,
+    ending: signal.Signals = signal.SIGINT,
+    cuts: bool = False,
 ) -> Iterator[str]:
     """
     Run `relay` with *arguments* in *folder*; give what it printed up to a line that contains
-    *until*. Ends it with the signal *ending*, and demands that it ends well.
+    *until*. Ends it with the signal *ending*, and demands that it ends well. Of an answer that it
+    *cuts* off uvicorn tells with a traceback.
     """
     with subprocess.Popen(  # noqa: S603 - our own program
         [*RELAY, *arguments],
@@ -69,7 +76,7 @@ def process(
             started.send_signal(ending)
         rest = started.stdout.read()
         assert started.wait(timeout=30) == 0, rest
-        assert "Traceback" not in rest
+        assert ("Traceback" in rest) is cuts, rest
 
 
 def relay(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -227,6 +234,51 @@ def test_sigterm_drains_answers_and_ledger(
     assert asking.result().status_code == 200
     (alice,) = json.loads(relay(tmp_path, "usage", "--json", "--config", "relay.yaml").stdout)
     assert alice["requests"] == 1
+
+
+@pytest.mark.slow
+def test_sigterm_cuts_what_does_not_end(
+    tmp_path: Path, simulator: Simulator, provider: str
+) -> None:
+    """
+    A stream that does not end within the configured second is cut off, and charged for what came:
+    80 bytes are 20 tokens.
+    """
+    simulator.set("live", Behaviour(stall="after_content", text="Simulated " * 40, chunk_tokens=20))
+    limits = [{"cents": 1, "per": "month"}]
+    write_config(
+        tmp_path,
+        provider,
+        drain_timeout_s=1,
+        **tiers(spend_limits=limits, on_disconnect="cancel"),
+    )
+    _, secret = new_key(tmp_path)
+    port = free_port()
+    arguments = ["serve", "--config", "relay.yaml", "--port", str(port)]
+    has_content = threading.Event()
+
+    def read() -> None:
+        with httpx.stream(
+            "POST",
+            f"http://127.0.0.1:{port}/v1/chat/completions",
+            headers={"Authorization": f"Bearer {secret}", CUSTOMER_HEADER: "alice"},
+            json={**BODY, "stream": True},
+            timeout=30,
+        ) as answer:
+            for text in answer.iter_text():
+                if "Simulated" in text:
+                    has_content.set()
+
+    with (
+        ThreadPoolExecutor() as threads,
+        process(arguments, tmp_path, until="listens on", ending=signal.SIGTERM, cuts=True),
+    ):
+        reading = threads.submit(read)
+        assert has_content.wait(timeout=30)
+
+    assert isinstance(reading.exception(), httpx.RemoteProtocolError)
+    (alice,) = json.loads(relay(tmp_path, "usage", "--json", "--config", "relay.yaml").stdout)
+    assert (alice["requests"], alice["output_tokens"]) == (1, 20)
 
 
 @pytest.mark.slow

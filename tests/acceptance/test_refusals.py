@@ -87,6 +87,7 @@ BAD_BODIES: dict[str, tuple[bytes, int, str]] = {
     "empty messages": (b'{"model":"smart","messages":[]}', 400, "empty_array"),
     "deep": (b'{"messages":' + b"[" * 500 + b"]" * 500 + b"}", 400, "nested_too_deeply"),
     "deeper": (b"[" * 100_000, 400, "invalid_json"),
+    "a million lists": (b"[" + b"[]," * 1_000_000 + b"0]", 400, "too_many_values"),
     "too large": (b" " * (40 * 1024 * 1024), 413, "body_too_large"),
 }
 

@@ -15,7 +15,9 @@ from relay_middleware.testing import Behaviour, Simulator
 
 pytestmark = pytest.mark.anyio
 
-# gpt-4o-mini: 150 and 600 nano-dollars a token.
+# 150 and 600 nano-dollars a token, as gpt-4o-mini; of a model whose tokens Relay cannot count, so
+# that the bytes of its input are what is held.
+PLAIN = {"model": "openai/plain", "input_cost_per_token": 1.5e-07, "output_cost_per_token": 6e-07}
 BODY = {"model": "smart", "messages": [{"role": "user", "content": "Hello!"}]}
 BODY_BYTES = len(json.dumps(BODY, separators=(",", ":")))
 INPUT_NANO_USD = 150 * (BODY_BYTES + 16 + 64)
@@ -36,8 +38,9 @@ def _serve(tmp_path: Path) -> Serve:
         async with simulator.serve() as provider:
             config = {
                 "model_list": [
-                    deployment(provider),
+                    plain(provider),
                     deployment(provider, name="thinker", model="o4-mini"),
+                    deployment(provider, name="counted"),
                 ],
                 **tiers(on_insufficient="shrink", **tier),
             }
@@ -45,6 +48,12 @@ def _serve(tmp_path: Path) -> Serve:
                 yield world
 
     return serve
+
+
+def plain(provider: str) -> dict[str, object]:
+    """A deployment of that model."""
+    params = {**PLAIN, "api_base": f"{provider}/live/v1", "api_key": "sk-operator-secret"}
+    return {"model_name": "smart", "litellm_params": params}
 
 
 def limit(nano_usd: int) -> list[dict[str, object]]:
@@ -137,3 +146,35 @@ async def test_tight_in_two_periods(serve: Serve) -> None:
         answer = await world.post(BODY)
 
     assert (answer.status_code, answer.headers["x-relay-output-cap"]) == (200, "1000")
+
+
+LONG = {
+    "model": "counted",
+    "messages": [{"role": "user", "content": "prose " * 2000}],
+    "max_completion_tokens": 100,
+}
+LONG_BYTES = len(json.dumps(LONG, separators=(",", ":")))
+
+
+async def test_tokens_are_counted_where_bytes_do_not_fit(tmp_path: Path) -> None:
+    """
+    12,000 bytes of 2,000 words do not fit as bytes ($0.0019), and do as tokens (about 2,000, so
+    some $0.0004): on a limit of a tenth of a cent the request is answered, and what was held fits.
+    """
+    simulator = Simulator()
+    simulator.set("live", Behaviour(output_tokens=10, input_tokens=2010))
+    async with simulator.serve() as provider:
+        config = {
+            "model_list": [deployment(provider, name="counted"), plain(provider)],
+            **tiers(spend_limits=limit(1_000_000)),
+        }
+        async with running(tmp_path, config, simulator) as world:
+            counted = await world.post(LONG)
+            not_counted = await world.post({**LONG, "model": "smart"})
+            (row,) = await world.ledger()
+
+    hold = row["hold_nano_usd"]
+    assert isinstance(hold, int)
+    assert (counted.status_code, not_counted.status_code) == (200, 402)
+    assert 2000 * 150 + 100 * 600 < hold < 1_000_000 < LONG_BYTES * 150
+    assert row["is_bound_exact"] in (False, 0)

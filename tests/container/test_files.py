@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from fixtures.compose import ROOT, VARIABLE, compose_text, services
 
 from proxy_app.cli import main
-from proxy_app.serving import GRACE_S
 from relay_middleware.relay import DRAIN_S
 from scripts.container_steps import Stage, instructions, is_sent, stages
 
@@ -208,12 +207,11 @@ def test_relay_is_shut_in() -> None:
 
 def test_there_is_time_to_drain() -> None:
     """
-    An engine kills after answers, their charges and the ledger have had their time: 60 + 30 + 30.
+    An engine kills after answers, their charges and the ledger have had their time, 60 s each.
     """
     grace_s = int(services()["relay"]["stop_grace_period"].removesuffix("s"))
 
-    assert GRACE_S + 2 * DRAIN_S == 120
-    assert grace_s > GRACE_S + 2 * DRAIN_S
+    assert grace_s > 2 * DRAIN_S
 
 
 def test_the_mounted_configuration_is_right(tmp_path: Path) -> None:
@@ -259,4 +257,4 @@ def test_the_page_says_how_long_it_may_take_to_end() -> None:
     """
     grace_s = services()["relay"]["stop_grace_period"].removesuffix("s")
 
-    assert f"is {grace_s} seconds for that" in PAGE
+    assert f"is {grace_s} seconds for that" in " ".join(PAGE.split())

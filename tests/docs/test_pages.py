@@ -2,6 +2,7 @@
 The pages hang together: links lead somewhere, the index has all of them, the changelog is current.
 """
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -65,3 +66,16 @@ def test_the_changelog_has_its_form() -> None:
 
     assert title == "Changelog"
     assert {heading for heading in rest if not heading.startswith("[")} <= kinds
+
+
+def test_the_tests_that_show_each_fault() -> None:
+    """
+    The page about hard limits names tests that there are, one at least for each of its 20 faults.
+    """
+    text = (ROOT / "docs/concepts/hard-limits.md").read_text(encoding="utf-8")
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    there = set(re.findall(r"def (test_\w+)", "".join(sources)))
+    rows = [line for line in text.splitlines() if "`test_" in line]
+
+    assert set(re.findall(r"`(test_\w+)`", text)) - there == set()
+    assert len(rows) == 20

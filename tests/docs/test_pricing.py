@@ -5,15 +5,22 @@ The page about pricing is right: its examples are what the code computes, and it
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 from fixtures.pages import ROOT, Section, code_in, read_page
 
 from relay_middleware.config.schema import ParamsSection, PriceSection
-from relay_middleware.core.bounds import FRAMING_TOKENS, FRAMING_TOKENS_PER_INPUT, input_bound
+from relay_middleware.core.bounds import (
+    COUNT_MARGIN_PERCENT,
+    FRAMING_TOKENS,
+    FRAMING_TOKENS_PER_INPUT,
+    input_bound,
+)
 from relay_middleware.core.charging import Candidate, Demand, bill, hold_amount
-from relay_middleware.core.endpoints import chat
+from relay_middleware.core.endpoints import chat, embeddings
+from relay_middleware.core.fitting import MAX_COUNTED_BYTES
 from relay_middleware.core.money import NanoUsd, cents_to_nano_usd
 from relay_middleware.core.pricing import PARTS, ModelPrice
 from relay_middleware.core.tiers import DEFAULT_OUTPUT_TOKENS, Margin
@@ -92,7 +99,8 @@ def test_example_of_a_charge(section: Section) -> None:
 def test_example_of_a_hold() -> None:
     """
     The bytes of the request that the page shows make the hold that it names, and the cap left by
-    200,000 nano-dollars is 295 tokens.
+    200,000 nano-dollars is 295 tokens; where the provider may serve it by `priority`, the hold is
+    the other one that it names.
     """
     section = PAGE.section("Example of a hold")
     (shown,) = (code for text in section.texts for code in code_in(text) if "messages" in code)
@@ -120,6 +128,28 @@ def test_example_of_a_hold() -> None:
     assert nano_usd["input, at most"] + nano_usd["output, at most"] == nano_usd["hold"]
     assert nano_usd["hold"] == hold_amount(demand, DEFAULT_OUTPUT_TOKENS)
     assert hold_amount(demand, 295) <= NanoUsd(200_000) < hold_amount(demand, 296)
+    (candidate,) = demand.candidates
+    upgraded = replace(demand, candidates=[replace(candidate, is_upgradable=True)])
+    assert f"{hold_amount(upgraded, DEFAULT_OUTPUT_TOKENS):,} nano-dollars" in section.text
+
+
+def test_every_member_without_a_bound() -> None:
+    """
+    The page names each member of a request that is refused where a limit applies.
+    """
+    shown = set(code_in(PAGE.section("What has no bound").text))
+
+    assert {*chat.PAID_MEMBERS, *embeddings.PAID_MEMBERS} - shown == set()
+
+
+def test_when_tokens_are_counted() -> None:
+    """
+    The longest body whose tokens are counted is 1 MiB, and what is counted gets 3 percent more.
+    """
+    text = " ".join(PAGE.section("Before: the hold").text.split())
+
+    assert f"at most {MAX_COUNTED_BYTES // 2**20} MiB" in text
+    assert f"{COUNT_MARGIN_PERCENT} percent" in text
 
 
 def test_every_part_has_its_keys() -> None:
@@ -147,16 +177,17 @@ def test_every_member_of_a_usage_is_read() -> None:
     members = [
         code_in(row["the provider's member"])[0] for row in PAGE.section("After: the usage").rows
     ]
-    for count, member in enumerate(members[:-1], start=1):
+    for count, member in enumerate(members[:-2], start=1):
         *path, name = member.split(".")
         below = usage
         for step in path:
             below = below.setdefault(step, {})  # type: ignore[assignment]  # a mapping we made
         below[name] = 100 - count
+    usage["inference_geo"] = "us"
 
     read = from_openai(usage, reasoning_in_output=True, service_tier="flex")
 
-    assert members[-1] == "service_tier"
+    assert members[-2:] == ["inference_geo", "service_tier"]
     assert read == Usage(
         input_tokens=99,
         cached_input_tokens=98,
@@ -167,5 +198,6 @@ def test_every_member_of_a_usage_is_read() -> None:
         reasoning_tokens=93,
         audio_output_tokens=92,
         service_tier="flex",
+        region="us",
     )
     assert f"{MAX_TOKENS:,}" in PAGE.section("After: the usage").text

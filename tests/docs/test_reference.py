@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from proxy_app.cli import main
+from proxy_app.metrics import METRICS
 from relay_middleware.config import litellm_keys
 from relay_middleware.config.refused_keys import SECTIONS
 from relay_middleware.config.schema import CustomersSection
@@ -25,8 +26,9 @@ from relay_middleware.core import limit_refusals
 from relay_middleware.core.annotation import Receipt, to_members
 from relay_middleware.core.deployments import Timeouts
 from relay_middleware.core.holds import Account, Balance
-from relay_middleware.core.money import NanoUsd
+from relay_middleware.core.money import NO_MONEY, NanoUsd
 from relay_middleware.core.periods import Period, window_of
+from relay_middleware.core.rates import TokenLimit, TokenWindow
 from relay_middleware.core.tiers import DEFAULT_OUTPUT_TOKENS
 from relay_middleware.core.usage import Usage, UsageSource
 from relay_middleware.upstream.dialects import DIALECT_BY_PROVIDER
@@ -41,11 +43,11 @@ UNIT_BY_NAME = {
     r"usd_per_million_.*": "US dollars per million tokens",
     r".*_cost_per_.*|.*_token_cost.*": "US dollars per token",
     r".*_s|timeout|cooldown_time": "seconds",
-    r".*_tokens": "tokens",
+    r".*_tokens|token_limits": "tokens",
     r".*_bytes": "bytes",
     r"(.*_)?cents": "cents",
     r"percent": "percent",
-    r"rate_limits": "requests",
+    r"rate_limits|max_concurrency": "requests",
     r"allowed_fails": "failures",
     r".*": "-",
 }
@@ -113,6 +115,17 @@ def default_of(pattern: tuple[str, ...], name: str, field: FieldInfo) -> object:
     return float(shown) if isinstance(shown, str) and shown.isdigit() else shown
 
 
+def test_every_metric() -> None:
+    """
+    The page has each metric with its type and what it means, in the words of `/metrics`.
+    """
+    rows = read_page(DOCS / "metrics.md").section("Metrics").rows
+
+    assert [(row["metric"], row["type"], row["meaning"]) for row in rows] == [
+        (f"`{metric.name}`", metric.kind, metric.meaning) for metric in METRICS
+    ]
+
+
 def test_every_direct_provider() -> None:
     """
     The page names each provider that is not translated.
@@ -136,7 +149,8 @@ def test_default_output_cap() -> None:
         if row["key"] == "`default_output_tokens`"
     )
 
-    assert f"`null`: {DEFAULT_OUTPUT_TOKENS} where a spend limit applies" in row["meaning"]
+    expected = f"`null`: {DEFAULT_OUTPUT_TOKENS} where a spend or token limit applies"
+    assert expected in row["meaning"]
 
 
 LITELLM = read_page(DOCS / "litellm.md")
@@ -239,13 +253,22 @@ def test_every_number_of_a_limit() -> None:
     """
     at = datetime(2026, 11, 24, tzinfo=UTC)
     account = Account(window=window_of(Period.DAY, at), limit_nano_usd=NanoUsd(2))
-    nothing = NanoUsd(0)
-    balance = Balance(posted_nano_usd=nothing, held_nano_usd=nothing, credit_nano_usd=nothing)
+    balance = Balance(
+        posted_nano_usd=NO_MONEY,
+        held_nano_usd=NO_MONEY,
+        credit_nano_usd=NO_MONEY,
+        expired_nano_usd=NO_MONEY,
+    )
+    limit = TokenLimit("40000/minute", limit_tokens=40_000, window_s=60)
+    untouched = TokenWindow(previous_tokens=0, current_tokens=0, elapsed_ms=0)
     told = [
         limit_refusals.request_exceeds_limit(account, balance, NanoUsd(3), largest_cap_tokens=1),
         limit_refusals.spend_limit_exceeded(account, balance, NanoUsd(3)),
         limit_refusals.in_flight_budget_exhausted(account, balance, NanoUsd(3)),
         limit_refusals.rate_limit_exceeded("20/minute", 1.0),
+        limit_refusals.token_limit_exceeded(untouched.status(limit), 3),
+        limit_refusals.request_exceeds_token_limit(limit, 50_000, largest_cap_tokens=1),
+        limit_refusals.concurrency_limit_exceeded(4, 4),
     ]
 
     shown = {

@@ -9,7 +9,11 @@ import httpx
 import pytest
 
 from proxy_app.app import create_app
+from proxy_app.metrics import METRICS, exposition
 from relay_middleware import Config, Relay, load_config
+from relay_middleware.core.money import NanoUsd
+from relay_middleware.ports.stores import Drift
+from relay_middleware.vitals import Vitals
 
 pytestmark = pytest.mark.anyio
 
@@ -62,7 +66,55 @@ async def test_ready(client: httpx.AsyncClient, relay: Relay) -> None:
 
     ready = await client.get("/readyz")
 
-    assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
+    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "enforcement": "ok"})
+
+
+async def test_metrics(client: httpx.AsyncClient, relay: Relay) -> None:
+    """Every metric is there once, of this process, in the form that Prometheus reads."""
+    before = await client.get("/metrics")
+    await relay.start()
+
+    after = await client.get("/metrics")
+
+    worker = (await relay.vitals()).worker_id
+    lines = after.text.splitlines()
+    assert (before.status_code, after.status_code) == (503, 200)
+    assert after.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert [line.split()[:4:2] for line in lines[::3]] == [["#", each.name] for each in METRICS]
+    assert lines[1::3] == [f"# TYPE {each.name} {each.kind}" for each in METRICS]
+    assert lines[2::3] == [
+        f'{each.name}{{worker="{worker}"}} {int(each.name == "relay_enforcing")}'
+        for each in METRICS
+    ]
+
+
+def test_a_worker_is_named_whatever_its_host_is_called() -> None:
+    """A name with quotes, backslashes and line ends is still one label."""
+    vitals = Vitals(
+        worker_id='a"b\\c\nd',
+        is_enforcing=False,
+        is_breaker_open=True,
+        drift=Drift(below_nano_usd=NanoUsd(1), above_nano_usd=NanoUsd(2)),
+        raised_nano_usd=3,
+        overrun_nano_usd=4,
+        open_holds=5,
+        owed_settlements=6,
+        journal_entries=None,
+    )
+
+    samples = [line for line in exposition(vitals).splitlines() if not line.startswith("#")]
+
+    label = r'{worker="a\"b\\c\nd"}'
+    assert samples == [
+        f"relay_enforcing{label} 0",
+        f"relay_breaker_open{label} 1",
+        f"relay_open_holds{label} 5",
+        f"relay_owed_settlements{label} 6",
+        f"relay_spend_drift_below_nano_usd{label} 1",
+        f"relay_spend_drift_above_nano_usd{label} 2",
+        f"relay_spend_raised_nano_usd_total{label} 3",
+        f"relay_spend_overrun_nano_usd_total{label} 4",
+    ]
 
 
 async def test_unknown_path(client: httpx.AsyncClient) -> None:

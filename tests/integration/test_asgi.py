@@ -108,3 +108,20 @@ async def test_a_write_that_fails_means_gone(error: Exception) -> None:
 
     assert watch.is_gone
     assert sent == ["http.response.start"]
+
+
+async def test_who_has_gone_was_sent_no_status() -> None:
+    """
+    Of an answer that comes after its client has gone no status is known: none was sent.
+    """
+    sent: list[str] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message["type"])
+
+    watch = ClientWatch(Client().receive)
+    watch.mark_gone()
+    responder = Responder(send, watch)
+    await responder.start(200, [])
+
+    assert (responder.status_code, sent) == (None, [])

@@ -50,6 +50,28 @@ async def test_drain_cancels_what_takes_too_long() -> None:
     assert cleaned == [True]
 
 
+async def test_what_cancelled_work_begins_is_waited_for() -> None:
+    """
+    Work that is cut off hands its hold back in work of its own, which is not cut off.
+    """
+    background, done = Background(), []
+
+    async def last_words() -> None:
+        await asyncio.sleep(0.01)
+        done.append(True)
+
+    async def endless() -> None:
+        try:
+            await asyncio.Future()
+        finally:
+            background.spawn(last_words())
+
+    background.spawn(endless())
+    await background.drain(0.01)
+
+    assert done == [True]
+
+
 def test_places_are_bounded() -> None:
     """
     Of two places the third comer gets none, until one is given back.

@@ -70,6 +70,25 @@ def test_what_a_right_file_says(check: Check) -> None:
     assert "hunter2" not in result.stdout
 
 
+def test_limits_of_tokens_and_of_requests_at_the_same_time(check: Check) -> None:
+    """
+    Where a tier has them they are columns; which outage policy applies is for programs.
+    """
+    paced = "token_limits: [9/day, 4/minute], max_concurrency: 4"
+
+    plain = check(GOOD, KEY="sk-1").stdout
+    table = check(GOOD.replace("rate_limits: [20/minute]", paced), KEY="sk-1").stdout
+    facts = json.loads(check(GOOD, "--json", KEY="sk-1").stdout)
+
+    heading = "TIER MODELS SPEND LIMITS RATE LIMITS TOKENS CONCURRENT MARGIN NEW CUSTOMERS"
+    assert "TIER MODELS SPEND LIMITS RATE LIMITS MARGIN NEW CUSTOMERS" in squeezed(plain)
+    assert heading in squeezed(table)
+    assert "free smart $0.50/day none 4/minute, 9/day 4 none yes" in squeezed(table)
+    # `pro` has no spend limit.
+    assert [tier["on_outage"] for tier in facts["tiers"]] == ["closed", "open"]
+    assert [tier["on_disconnect"] for tier in facts["tiers"]] == ["drain", "drain"]
+
+
 def test_the_same_as_json(check: Check) -> None:
     """
     A program gets the same, and an empty list of mistakes.

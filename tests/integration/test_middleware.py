@@ -20,7 +20,7 @@ from starlette.routing import Mount, Route
 from relay_middleware import ConfigurationError, Relay, RelayMiddleware, load_config
 from relay_middleware.composition import Parts
 from relay_middleware.core.deployments import Deployment
-from relay_middleware.ports import StreamAnswer, UpstreamCall, WholeAnswer
+from relay_middleware.ports.providers import StreamAnswer, UpstreamCall, WholeAnswer
 from relay_middleware.testing import FAKE_KEY, Simulator
 
 pytestmark = pytest.mark.anyio

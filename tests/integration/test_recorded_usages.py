@@ -20,7 +20,7 @@ from relay_middleware.core.deployments import Deployment
 from relay_middleware.core.endpoints import chat
 from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.core.usage import Usage
-from relay_middleware.ports import UpstreamCall, WholeAnswer
+from relay_middleware.ports.providers import UpstreamCall, WholeAnswer
 from relay_middleware.upstream.translation import Translation
 
 pytestmark = pytest.mark.anyio

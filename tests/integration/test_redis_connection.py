@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import pytest
 import redis.exceptions
 
-from relay_middleware.errors import StoreUnavailableError
+from relay_middleware.errors import ConfigurationError, StoreUnavailableError
 from relay_middleware.stores import connection
-from relay_middleware.stores.connection import RedisScripts
+from relay_middleware.stores.connection import NoConnectionError, RedisScripts
 
 pytestmark = pytest.mark.anyio
 
@@ -82,7 +82,7 @@ async def scripted_redis(*replies: bytes | None) -> AsyncIterator[ScriptedRedis]
 
 
 async def run(scripts: RedisScripts) -> connection.Reply:
-    return await scripts.call("raise_to", ["account"], ["1", ""])
+    return await scripts.call("raise_to", ["account", "epoch"], ["1", "0", ""])
 
 
 @pytest.mark.parametrize(
@@ -200,6 +200,22 @@ async def test_silence_is_waited_for_once() -> None:
 
 
 @pytest.mark.slow
+async def test_a_wait_that_was_not_for_redis_is_no_wait() -> None:
+    """
+    The time-out of 250 ms is noticed after half a second, because somebody kept the event loop
+    busy: the command is tried once more.
+    """
+    moments_s = iter([100.0, 100.5])
+    async with scripted_redis(SILENCE, b":7\r\n") as scripted:
+        scripts = RedisScripts(scripted.url, monotonic_s=lambda: next(moments_s))
+
+        assert await run(scripts) == 7
+        await scripts.aclose()
+
+    assert scripted.runs == 2
+
+
+@pytest.mark.slow
 async def test_the_queue_for_a_connection_is_waited_in_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -214,5 +230,25 @@ async def test_the_queue_for_a_connection_is_waited_in_once(
         results = await asyncio.gather(run(scripts), run(scripts), return_exceptions=True)
         await scripts.aclose()
 
-    assert [type(result) for result in results] == [StoreUnavailableError] * 2
+    assert [type(result) for result in results] == [StoreUnavailableError, NoConnectionError]
     assert scripted.runs == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:6379",
+        "redis://127.0.0.1:port",
+        "redis://127.0.0.1:6379?socket_timeout=soon",
+        "redis://:hunter2#secret@127.0.0.1:6379",
+    ],
+)
+def test_what_is_no_address_is_said(url: str) -> None:
+    """
+    A scheme, port or option that cannot be is said in words; the text may hold a password, and is
+    not shown.
+    """
+    with pytest.raises(ConfigurationError, match=r"redis_url is no address") as raised:
+        RedisScripts(url)
+
+    assert "hunter2" not in str(raised.value)

@@ -62,6 +62,17 @@ def test_the_first_calls_fail() -> None:
     assert behaviour.for_call(3) == Behaviour(fail_first=2, text="Hello")
 
 
+def test_fail_every() -> None:
+    """
+    With `fail_every` 3 the third and the sixth call fail, and no other of the first six.
+    """
+    behaviour = Behaviour(fail_every=3, status=500)
+
+    failing = [number for number in range(1, 7) if behaviour.for_call(number).status]
+
+    assert failing == [3, 6]
+
+
 def test_a_token_is_four_bytes() -> None:
     """
     Tokens are counted from UTF-8 bytes, the last one rounded up.

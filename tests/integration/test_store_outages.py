@@ -2,72 +2,74 @@
 Stores that go away: nothing is let through unchecked, and what was spent is posted in the end.
 """
 
+import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from fixtures.world import World, deployment, running, tiers
 
-from relay_middleware.composition import Parts
-from relay_middleware.core.holds import Ended, Hold, NotReserved, Reserved
-from relay_middleware.core.identifiers import CustomerId, HoldId
-from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.periods import PeriodWindow
+from relay_middleware.composition import Parts, upkeep_of
+from relay_middleware.core.holds import Ended, Hold, Refused, Reserved
+from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.rates import RateStatus
+from relay_middleware.core.records import RequestEnded
 from relay_middleware.errors import StoreUnavailableError
-from relay_middleware.ports import RateLimiter, SpendStore
+from relay_middleware.ports.books import Journal
+from relay_middleware.ports.stores import Clock, RateLimiter
+from relay_middleware.stores.local import LocalSpendStore
 from relay_middleware.testing import Behaviour, Simulator
 
 pytestmark = pytest.mark.anyio
 
 
-class FlakyStore:
+class FlakyStore(LocalSpendStore):
     """
     A store whose answers are lost now and then: the worst case, the command took effect.
 
     Attributes:
         losses: How many more answers of a command are lost, by its name.
+        is_away: Whether it does nothing at all.
+        is_late: Commands that are not answered until *late* is set.
+        has_begun: Set when such a one took effect.
     """
 
-    def __init__(self, inner: SpendStore) -> None:
-        self._inner = inner
+    def __init__(self, state_dir: Path, clock: Clock, journal: Journal) -> None:
+        super().__init__(state_dir=state_dir, clock=clock, journal=journal)
         self.losses: Counter[str] = Counter()
+        self.is_away = False
+        self.is_late: set[str] = set()
+        self.late = asyncio.Event()
+        self.has_begun = asyncio.Event()
 
-    def _lose(self, command: str) -> None:
+    async def _lose(self, command: str) -> None:
+        if command in self.is_late:
+            self.has_begun.set()
+            await self.late.wait()
         if self.losses[command] > 0:
             self.losses[command] -= 1
             raise StoreUnavailableError("nowhere did not answer")
 
-    async def start(self) -> None:
-        await self._inner.start()
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    async def reserve(self, hold: Hold) -> Reserved | NotReserved:
-        result = await self._inner.reserve(hold)
-        self._lose("reserve")
+    async def reserve(self, hold: Hold) -> Reserved | Refused:
+        result = await super().reserve(hold)
+        await self._lose("reserve")
         return result
 
-    async def settle(self, hold: Hold, actual_nano_usd: NanoUsd) -> Ended:
-        ended = await self._inner.settle(hold, actual_nano_usd)
-        self._lose("settle")
+    async def settle(self, hold: Hold, record: RequestEnded) -> Ended:
+        if self.is_away:
+            raise StoreUnavailableError("nowhere did not answer")
+        ended = await super().settle(hold, record)
+        await self._lose("settle")
         return ended
 
-    async def release(self, hold: Hold, *, is_dispatched: bool) -> Ended:
-        ended = await self._inner.release(hold, is_dispatched=is_dispatched)
-        self._lose("release")
+    async def release(self, hold: Hold, record: RequestEnded, *, is_dispatched: bool) -> Ended:
+        ended = await super().release(hold, record, is_dispatched=is_dispatched)
+        await self._lose("release")
         return ended
-
-    async def acknowledge(self, holds: Sequence[tuple[CustomerId, HoldId]]) -> None:
-        await self._inner.acknowledge(holds)
-
-    async def raise_to(
-        self, customer_id: CustomerId, window: PeriodWindow, posted_nano_usd: NanoUsd
-    ) -> None:
-        await self._inner.raise_to(customer_id, window, posted_nano_usd)
 
 
 class FlakyRates:
@@ -76,14 +78,16 @@ class FlakyRates:
 
     Attributes:
         away: Commands that fail.
+        subjects: What subjects begin with for whom nothing is counted then.
     """
 
     def __init__(self, inner: RateLimiter) -> None:
         self._inner = inner
         self.away: set[str] = set()
+        self.subjects: tuple[str, ...] = ("customer:",)
 
     async def hit(self, subject: str, rate_limits: Sequence[str]) -> RateStatus | None:
-        if "hit" in self.away and subject.startswith("customer:"):
+        if "hit" in self.away and subject.startswith(self.subjects):
             raise StoreUnavailableError("nowhere did not answer")
         return await self._inner.hit(subject, rate_limits)
 
@@ -94,24 +98,27 @@ class FlakyRates:
 
 
 class Scene:
-    """A world whose stores can be made to fail, and which never really waits."""
+    """
+    A world whose stores can be made to fail.
 
-    def __init__(self) -> None:
-        self.pauses_s: list[float] = []
+    Attributes:
+        upkeep: Its own: a round is done when a test wants it.
+    """
 
-    async def sleep(self, seconds: float) -> None:
-        self.pauses_s.append(seconds)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def change(self, parts: Parts) -> Parts:
-        self.spend = FlakyStore(parts.spend)
+        self.spend = FlakyStore(self._folder, parts.services.clock, parts.journal)
         self.rates = FlakyRates(parts.services.rates)
-        services = replace(parts.services, spend=self.spend, rates=self.rates, sleep=self.sleep)
-        return replace(parts, services=services)
+        services = replace(parts.services, spend=self.spend, rates=self.rates)
+        self.upkeep = upkeep_of(services, parts.database, "w1")
+        return replace(parts, services=services, spend=self.spend, upkeep=self.upkeep)
 
 
 @pytest.fixture(name="scene")
-def _scene() -> Scene:
-    return Scene()
+def _scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path / "store")
 
 
 @pytest.fixture(name="world")
@@ -144,16 +151,36 @@ async def test_no_answer_to_a_reserve_lets_nothing_through(world: World, scene: 
     assert await left_nano_usd(world) == 1_000_000_000
 
 
+async def test_who_is_cut_off_while_asking_gives_back(world: World, scene: Scene) -> None:
+    """
+    The process ends its work just when a reserve has taken effect and is not answered yet: no
+    call, and nothing stays held.
+    """
+    scene.spend.is_late = {"reserve"}
+    asked = asyncio.create_task(world.post())
+    await scene.spend.has_begun.wait()
+    await world.relay.drain(0)
+    scene.spend.is_late = set()
+    with contextlib.suppress(httpx.TransportError):
+        await asked
+    await world.relay.drain()
+
+    assert world.simulator.calls() == 0
+    assert await left_nano_usd(world) == 1_000_000_000
+
+
 async def test_giving_back_is_repeated(world: World, scene: Scene) -> None:
     """
-    The release of such a hold is tried again, after 0.1 and 1 s, until it is answered.
+    The release of such a hold is told again in the rounds of upkeep, until it is answered.
     """
-    scene.spend.losses.update(reserve=1, release=2)
+    scene.spend.losses.update(reserve=1, release=1)
 
     await world.post()
     await world.relay.drain()
+    owed = len(world.relay.services.open_holds.owed)
+    await scene.upkeep.settle_owed()
 
-    assert scene.pauses_s == [0.1, 1.0]
+    assert (owed, world.relay.services.open_holds.owed) == (1, [])
     assert await left_nano_usd(world) == 1_000_000_000
 
 
@@ -195,25 +222,49 @@ async def test_a_failing_settle_never_fails_the_answer(
     answer = await world.post(
         {"model": "smart", "messages": [{"role": "user", "content": "x"}], "stream": stream}
     )
+    for _ in range(3):
+        with contextlib.suppress(StoreUnavailableError):
+            await scene.upkeep.settle_owed()
     (row,) = await world.ledger()
 
     assert answer.status_code == 200
     assert '"cost_cents":' in answer.text
     assert "spend_remaining_cents" not in answer.text
-    assert scene.pauses_s == [0.1, 0.5, 1.0]
+    assert world.relay.services.open_holds.owed == []
     assert await left_nano_usd(world) == 1_000_000_000 - int(str(row["charge_nano_usd"]))
 
 
-async def test_a_settle_that_fails_for_good_is_in_the_ledger(world: World, scene: Scene) -> None:
+async def test_an_answer_does_not_wait_for_a_late_settle(world: World, scene: Scene) -> None:
     """
-    After the last try the charge is still written: the ledger is the book of record.
+    A store that does not answer holds an answer up for a quarter of a second, and no longer.
     """
-    scene.spend.losses["settle"] = 100
+    scene.spend.is_late = {"settle"}
 
-    await world.post()
+    answer = await world.post()
+    owed = [hold.hold_id for hold, _ in world.relay.services.open_holds.owed]
+    scene.spend.late.set()
+    await world.relay.drain()
 
-    assert len(await world.ledger()) == 1
-    assert sum(scene.pauses_s) == pytest.approx(68.6)
+    assert answer.json()["relay"]["request_id"] in owed
+    assert "spend_remaining_cents" not in answer.json()["relay"]
+    assert world.relay.services.open_holds.owed == []
+
+
+async def test_what_is_owed_at_the_end_is_in_the_file(world: World, scene: Scene) -> None:
+    """
+    The store stays away until the process ends: the write-ahead file has the charge, for whoever
+    takes it over.
+    """
+    scene.spend.is_late = {"reserve"}
+    asked = asyncio.create_task(world.post())
+    scene.spend.is_away = True
+    scene.spend.late.set()
+    await asked
+    await world.relay.drain()
+
+    (kept,) = world.relay.services.spool.remembered()
+    assert kept.record is not None
+    assert kept.record.charge_nano_usd > 0
 
 
 async def test_a_failing_release_is_repeated(world: World, scene: Scene) -> None:
@@ -221,10 +272,88 @@ async def test_a_failing_release_is_repeated(world: World, scene: Scene) -> None
     A call that failed at the provider gives its hold back in the end.
     """
     world.simulator.set("live", Behaviour(status=400, fail_first=1))
-    scene.spend.losses["release"] = 2
+    scene.spend.losses["release"] = 1
 
     assert (await world.post()).status_code == 400
+    await scene.upkeep.settle_owed()
     (row,) = await world.ledger()
 
     assert row["state"] == "released"
     assert await left_nano_usd(world) == 1_000_000_000
+
+
+@pytest.fixture(name="open_world")
+async def _open_world(tmp_path: Path, scene: Scene) -> AsyncIterator[World]:
+    """One whose customers are served while limits cannot be checked."""
+    simulator = Simulator()
+    async with simulator.serve() as provider:
+        config = {
+            "model_list": [deployment(provider)],
+            **tiers(rate_limits=["50/day"], on_outage="open"),
+        }
+        async with running(tmp_path, config, simulator, change=scene.change) as world:
+            yield world
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_outage_that_is_open_serves_and_counts_later(
+    open_world: World, scene: Scene, *, stream: bool
+) -> None:
+    """
+    Neither money nor rates can be asked for: the request is served, and charged as soon as it can
+    be, whether or not the store had taken its hold.
+    """
+    world = open_world
+    scene.rates.away = {"hit"}
+    scene.spend.losses.update(reserve=1, settle=1)
+
+    answer = await world.post(
+        {"model": "smart", "messages": [{"role": "user", "content": "x"}], "stream": stream}
+    )
+    scene.rates.away = set()
+    await scene.upkeep.settle_owed()
+    (row,) = await world.ledger()
+
+    assert (answer.status_code, row["state"]) == (200, "settled")
+    assert await left_nano_usd(world) == 1_000_000_000 - int(str(row["charge_nano_usd"]))
+
+
+async def test_what_is_owed_is_told_once_more_at_the_end(tmp_path: Path, scene: Scene) -> None:
+    """
+    The store was away when an answer ended and is back when the process ends: the charge is in the
+    ledger, and nothing is left for the next process.
+    """
+    simulator = Simulator()
+    async with simulator.serve() as provider:
+        config = {"model_list": [deployment(provider)], **tiers()}
+        async with running(tmp_path, config, simulator, change=scene.change) as world:
+            scene.spend.is_away = True
+            await world.post()
+            await scene.upkeep.aclose()
+            scene.spend.is_away = False
+            owed = len(world.relay.services.open_holds.owed)
+            await world.relay.aclose()
+            (row,) = await world.ledger()
+
+    assert owed == 1
+    assert row["state"] == "settled"
+    assert list((tmp_path / "state").rglob("*.wal")) == []
+
+
+async def test_a_new_customer_in_an_open_outage(open_world: World, scene: Scene) -> None:
+    """
+    A customer that comes for the first time while nothing can be counted is served all the same.
+    """
+    scene.rates.away, scene.rates.subjects = {"hit"}, ("customer:", "key:")
+
+    assert (await open_world.post(customer="first-seen")).status_code == 200
+
+
+async def test_a_new_customer_in_a_closed_outage(world: World, scene: Scene) -> None:
+    """
+    Where the tier is closed, it is refused and not remembered.
+    """
+    scene.rates.away, scene.rates.subjects = {"hit"}, ("customer:", "key:")
+
+    assert (await world.post(customer="first-seen")).status_code == 503
+    assert world.relay.services.directory.known(CustomerId("first-seen")) is None

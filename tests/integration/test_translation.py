@@ -11,7 +11,7 @@ from fixtures.clock import FakeClock
 from relay_middleware.core.deployments import Deployment
 from relay_middleware.core.endpoints import chat
 from relay_middleware.core.identifiers import DeploymentId
-from relay_middleware.ports import StreamAnswer, UpstreamCall
+from relay_middleware.ports.providers import StreamAnswer, UpstreamCall
 from relay_middleware.testing import Behaviour, Simulator
 from relay_middleware.upstream.lines import LINE_READERS
 from relay_middleware.upstream.translation import Translation

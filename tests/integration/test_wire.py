@@ -27,7 +27,7 @@ from relay_middleware.core.deployments import Deployment, Timeouts
 from relay_middleware.core.endpoints import chat
 from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.errors import StreamBrokenError
-from relay_middleware.ports import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
+from relay_middleware.ports.providers import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
 from relay_middleware.testing.simulator import Simulator
 from relay_middleware.upstream.failures import DeploymentFailedError
 from relay_middleware.upstream.wire import Answer, Wire
