@@ -167,9 +167,11 @@ class Relay:
         """
         Wait for answers under way and for the ledger, then close everything. May be called again.
         """
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            await opened.aclose()
+        # Under the lock: who asks meanwhile opens it anew afterwards, and not half of it now.
+        async with self._starting:
+            opened, self._opened = self._opened, None
+            if opened is not None:
+                await opened.aclose()
 
     async def handle(
         self,

@@ -18,7 +18,6 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     a cancellation that comes in the moment in which it is done. Of tasks that send one command
     after the other every fifth went on (measured, redis-py 8.1.0).
     """
-    # One that has ended may be of another loop, which is closed by now: nobody can wait for it.
     left = {task for task in tasks if not task.done()}
     while left:
         for task in left:

@@ -11,7 +11,7 @@ process that was killed cannot book; whoever takes over its file asks the ledger
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -213,7 +213,7 @@ class Upkeep:
         await self.settle_owed()
         self._calm_rounds = calm_rounds + 1
         if self._calm_rounds > CALM_ROUNDS:
-            await books.spend.sweep()
+            await books.spend.sweep(self._ended_of)
         await self._apply_adjustments()
         if rounds % BOOKED_EVERY == 0:
             await self._forget_booked()
@@ -333,6 +333,10 @@ class Upkeep:
             customer_id=hold.customer_id,
             hold_nano_usd=hold.amount_nano_usd,
         )
+
+    async def _ended_of(self, hold_ids: Sequence[HoldId]) -> Collection[HoldId]:
+        known = await self._books.ledger.states(hold_ids)
+        return {hold_id for hold_id, state in known.items() if state in _FINAL}
 
     async def _forget_booked(self) -> None:
         """Drop from the write-ahead file what the ledger has."""

@@ -4,7 +4,7 @@ What Relay needs of its counters, and what it may rely on.
 Each Protocol has one contract suite in `tests/contract`, run over every implementation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -15,6 +15,14 @@ from relay_middleware.core.money import NO_MONEY, NanoUsd
 from relay_middleware.core.periods import PeriodWindow
 from relay_middleware.core.rates import RateStatus
 from relay_middleware.core.records import RequestEnded
+
+EndedOf = Callable[[Sequence[HoldId]], Awaitable[Collection[HoldId]]]
+"""Says which of some holds have ended."""
+
+
+async def none_of(_: Sequence[HoldId]) -> Collection[HoldId]:
+    """Say that none has ended."""
+    return ()
 
 
 class Clock(Protocol):
@@ -147,8 +155,14 @@ class SpendStore(Protocol):
         """
         ...
 
-    async def sweep(self) -> int:
-        """`expire` some of the holds whose time has run out; return how many."""
+    async def sweep(self, ended_of: EndedOf = none_of) -> int:
+        """
+        `expire` some of the holds whose time has run out; return how many.
+
+        Args:
+            ended_of: Says which of them have ended, as the ledger knows. A store that was restored
+                from a copy may have them open again: they are given back, and nothing is journaled.
+        """
         ...
 
     async def adjust(

@@ -34,7 +34,7 @@ from relay_middleware.core.rates import TokenStatus
 from relay_middleware.core.records import RequestEnded, expired
 from relay_middleware.errors import ColdStoreError
 from relay_middleware.ports.books import Journal
-from relay_middleware.ports.stores import Clock, Drift, Spend
+from relay_middleware.ports.stores import Clock, Drift, EndedOf, Spend, none_of
 from relay_middleware.stores.local_accounts import Account, Accounts
 from relay_middleware.stores.local_rates import Places, TokenCounter
 from relay_middleware.stores.lock import FolderLock
@@ -217,8 +217,11 @@ class LocalSpendStore:
         self._journal.put(expired(hold, self._clock.now()))
         return self._ended(hold, previous)
 
-    async def sweep(self) -> int:
-        """Expire the holds whose time has run out; return how many."""
+    async def sweep(self, ended_of: EndedOf = none_of) -> int:  # noqa: ARG002 - the port's
+        """
+        Expire the holds whose time has run out; return how many. Nobody restores it from a copy, so
+        what is open here has not ended.
+        """
         now = self._clock.now()
         # In the order in which they were taken, which is not quite that of their expiry: all are
         # looked at.

@@ -2,21 +2,30 @@
 The spend store in Redis: one atomic script for each decision.
 """
 
+import contextlib
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 
 import structlog
 
-from relay_middleware.core.holds import Adjustment, Balance, Ended, Hold, Refused, Reserved
+from relay_middleware.core.holds import (
+    Adjustment,
+    Balance,
+    Ended,
+    Hold,
+    HoldStateError,
+    Refused,
+    Reserved,
+)
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.journaled import JournaledError
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import PeriodWindow
-from relay_middleware.core.records import RequestEnded, expired
+from relay_middleware.core.records import RequestEnded, expired, released
 from relay_middleware.errors import ColdStoreError
-from relay_middleware.ports.stores import Drift, Spend
+from relay_middleware.ports.stores import Drift, EndedOf, Spend, none_of
 from relay_middleware.stores import replies
 from relay_middleware.stores.connection import Reply, Scripts
 from relay_middleware.stores.encoding import decode_hold, encode_hold, encode_record
@@ -135,9 +144,19 @@ class RedisSpendStore:
         """
         return replies.to_ended(hold, await self._expire(hold, is_forced=True))
 
-    async def sweep(self) -> int:
+    async def sweep(self, ended_of: EndedOf = none_of) -> int:
         """Expire some of the holds whose time has run out; return how many."""
+        due = [hold async for hold in self._due()]
+        ended = await ended_of([hold.hold_id for hold in due]) if due else ()
         swept = 0
+        for hold in due:
+            if hold.hold_id in ended:
+                await self._give_back(hold)
+            else:
+                swept += (await self._expire(hold, is_forced=False))[0] == b"OK"
+        return swept
+
+    async def _due(self) -> AsyncIterator[Hold]:
         for bucket in range(BUCKETS):
             open_holds = self._keys.open_holds(bucket)
             for hold_id in replies.to_list(
@@ -146,17 +165,16 @@ class RedisSpendStore:
                 name = self._keys.hold(bucket, HoldId(hold_id.decode()))
                 told = await self._scripts.call("recall", [name, open_holds], [hold_id.decode()])
                 if isinstance(told, bytes) and told:
-                    swept += await self._sweep_one(told)
-        return swept
+                    try:
+                        yield decode_hold(told)
+                    except JournaledError as error:
+                        # Of a later release, whose workers sweep it.
+                        log.warning("hold_not_swept", reason=str(error))
 
-    async def _sweep_one(self, told: bytes) -> bool:
-        try:
-            hold = decode_hold(told)
-        except JournaledError as error:
-            # Of a later release, whose workers sweep it.
-            log.warning("hold_not_swept", reason=str(error))
-            return False
-        return (await self._expire(hold, is_forced=False))[0] == b"OK"
+    async def _give_back(self, hold: Hold) -> None:
+        # Where it was settled meanwhile, it is as it should be.
+        with contextlib.suppress(HoldStateError):
+            await self.release(hold, released(hold, self._now()), is_dispatched=False)
 
     async def _expire(self, hold: Hold, *, is_forced: bool) -> Sequence[bytes]:
         args = [

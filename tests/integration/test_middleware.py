@@ -89,6 +89,27 @@ async def test_failing_start_is_told_in_words(tmp_path: Path) -> None:
     await first.aclose()
 
 
+async def test_who_asks_while_it_closes_opens_it_anew(tmp_path: Path) -> None:
+    """
+    A relay that is closing has an answer under way; one more request opens it after that, whole:
+    its store is its own, so that a second relay does not start.
+    """
+    relay, answered = new_relay(tmp_path), asyncio.Event()
+    await relay.start()
+    relay.services.background.spawn(answered.wait())
+    closing = asyncio.create_task(relay.aclose())
+    await asyncio.sleep(0)
+    asking = asyncio.create_task(relay.start())
+    await asyncio.wait([asking], timeout=0.1)
+    answered.set()
+    await asyncio.gather(closing, asking)
+
+    assert relay.is_ready
+    with pytest.raises(ConfigurationError, match="another process uses the embedded store"):
+        await new_relay(tmp_path).start()
+    await relay.aclose()
+
+
 async def test_host_keeps_its_routes(tmp_path: Path) -> None:
     """
     Below the prefix Relay answers, elsewhere the host, also mounted below a path, without lifespan.

@@ -802,7 +802,7 @@ class TouchedStore(RedisSpendStore):
         return " ".join(["epoch"] * 64)
 
     @override
-    async def sweep(self) -> int:
+    async def sweep(self, *_: object) -> int:
         return 0
 
     @override
@@ -831,7 +831,7 @@ class DeafStore(RedisSpendStore):
         return " ".join(["epoch"] * 64)
 
     @override
-    async def sweep(self) -> int:
+    async def sweep(self, *_: object) -> int:
         self.has_begun.set()
         try:
             await asyncio.Event().wait()
@@ -966,3 +966,28 @@ async def test_who_did_not_compare_tells_no_drift(world: World) -> None:
     await process.upkeep.do_round(RECONCILE_EVERY)
 
     assert (found, process.upkeep.drift.below_nano_usd) == (4 * 30, 0)
+
+
+async def test_a_hold_that_is_open_again_is_given_back(world: World, client: Redis) -> None:
+    """
+    Redis is restored from a copy in which a request of 60 was under way that has ended for 25: its
+    hold runs out and is given back, not posted, and 25 are spent.
+    """
+    process = await world.process()
+    held = hold("h1", 60, month=None)
+    await process.reserve(held)
+    copy = {key: await client.dump(key) for key in await client.keys("*")}
+    await process.settle(held, 25)
+    await process.ledger.append([settled("h1", 25)])
+    await process.upkeep.do_round(2)
+    await client.flushall()
+    for key, dumped in copy.items():
+        await client.restore(key, 0, dumped)
+    await client.zadd(Keys().open_holds(bucket_of(ALICE)), {"h1": 1})
+
+    await process.upkeep.do_round(RECONCILE_EVERY)
+
+    (month,) = await process.spend.balances(ALICE, [window_of(Period.MONTH, AT)])
+    assert await balances(process.spend) == [(25, 0)] * 4
+    assert month.expired_nano_usd == 0
+    assert await client.xlen(Keys().journal(bucket_of(ALICE))) == 0
