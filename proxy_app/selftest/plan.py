@@ -28,6 +28,8 @@ CUSTOMER_HEADER = "X-Customer-Id"
 
 TIER = "selftest"
 
+STATE_DIR = "state"
+"""Of the write-ahead files, in the folder of the proof."""
 
 FAILING = "failing"
 """Of the models that clients ask for, the one whose provider answers with an error."""
@@ -57,7 +59,6 @@ class Plan:
         is_new_customer: Whether nobody has heard of the customer before, so that all requests are
             its first; else it is there.
         lie_percent: By how much providers report more than the cap that they were given.
-        max_concurrency: Most requests at the same time; None: no limit.
         pause_s: For how long a second process is stopped, as if it were dead; 0: none is.
     """
 
@@ -70,8 +71,8 @@ class Plan:
     @property
     def max_concurrency(self) -> int | None:
         """
-        The customer's requests at the same time, where a lie must have a bound: each may cost more
-        than was held for it.
+        Most of the customer's requests at the same time, where a lie must have a bound: each may
+        cost more than was held for it. Else there is no limit: None.
         """
         return 20 if self.lie_percent else None
 
@@ -135,7 +136,7 @@ class Plan:
             "redis_url": redis_url,
             "redis_prefix": redis_prefix,
             "database_url": f"sqlite:///{folder}/relay.db",
-            "state_dir": str(folder / "state"),
+            "state_dir": str(folder / STATE_DIR),
             "hold_ttl_s": HOLD_TTL_S,
             "drain_timeout_s": 10,
         }

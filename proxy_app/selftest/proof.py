@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from proxy_app.administration import new_operation, opened
 from proxy_app.selftest import crowd
 from proxy_app.selftest.books import Books, patiently
 from proxy_app.selftest.crowd import Tally
-from proxy_app.selftest.plan import CUSTOMER_ID, LIMIT, PRICE, TIER, Plan
+from proxy_app.selftest.plan import CUSTOMER_ID, LIMIT, PRICE, STATE_DIR, TIER, Plan
 from proxy_app.selftest.processes import ProcessFailedError, Running, ask, relay
 from proxy_app.selftest.strike import Strike
 from proxy_app.selftest.verdict import Findings
@@ -36,10 +37,10 @@ from relay_middleware.tasks import end
 SERVING_TIMEOUT_S = 180.0
 """Longest wait for all processes to serve."""
 
-SPENDING_TIMEOUT_S = 60.0
+SPENDING_TIMEOUT_S = 120.0
 """Longest time for the crowd to spend the money."""
 
-QUIET_TIMEOUT_S = 60.0
+QUIET_TIMEOUT_S = 120.0
 """Longest wait for all that is held to end, and for the ledger to have it."""
 
 Say = Callable[[str], None]
@@ -64,32 +65,62 @@ async def prove(redis_url: str, plan: Plan, folder: Path, say: Say) -> Findings:
         await scratch.check()
         stack.push_async_callback(_remove, scratch, say)
         say(f"Keys in Redis begin with {keys.prefix}:")
-        providers = await stack.enter_async_context(_providers(plan, folder))
-        config = plan.configuration(
-            provider_url=providers.url,
-            redis_url=redis_url,
-            redis_prefix=keys.prefix,
-            folder=folder,
-        )
-        config_path = folder / "relay.yaml"
-        # JSON is YAML.
-        config_path.write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))
-        database = await stack.enter_async_context(opened(str(config["database_url"])))
-        secret = await _prepare(plan, database)
-        say(f"Starting {plan.workers} processes")
-        arguments = ["serve", "--config", str(config_path), "--port", "0"]
-        arguments += ["--workers", str(plan.workers)]
-        server = await stack.enter_async_context(relay("serve", arguments, folder))
-        worker_ids = await _serving(plan, database, server)
+        started = await _start(stack, plan, folder, redis_url=redis_url, keys=keys, say=say)
         spend = RedisSpendStore(RedisScripts(redis_url), now=_now, keys=keys)
         stack.push_async_callback(spend.aclose)
-        http = await stack.enter_async_context(
-            httpx.AsyncClient(base_url=providers.url, trust_env=False)
+        http = httpx.AsyncClient(base_url=started.providers_url, trust_env=False)
+        await stack.enter_async_context(http)
+        books = Books(spend=spend, scratch=scratch, database=started.database, providers=http)
+        strike = Strike(
+            plan,
+            books,
+            started.worker_ids,
+            group=started.server.process.pid,
+            state_dir=folder / STATE_DIR,
         )
-        books = Books(spend=spend, scratch=scratch, database=database, providers=http)
-        strike = Strike(plan, books, worker_ids, state_dir=Path(str(config["state_dir"])))
-        run = _Run(plan, books, strike, url=server.url, secret=secret, say=say)
+        run = _Run(plan, books, strike, url=started.server.url, secret=started.secret, say=say)
         return await _apart(run.run())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Started:
+    """
+    What serves.
+
+    Attributes:
+        secret: A key that may name customers.
+    """
+
+    server: Running
+    worker_ids: Sequence[str]
+    providers_url: str
+    database: Database
+    secret: str
+
+
+async def _start(
+    stack: AsyncExitStack, plan: Plan, folder: Path, *, redis_url: str, keys: Keys, say: Say
+) -> _Started:
+    """Start everything, to be ended with *stack*."""
+    providers = await stack.enter_async_context(_providers(plan, folder))
+    config = plan.configuration(
+        provider_url=providers.url, redis_url=redis_url, redis_prefix=keys.prefix, folder=folder
+    )
+    path = folder / "relay.yaml"
+    # JSON is YAML.
+    path.write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))
+    database = await stack.enter_async_context(opened(str(config["database_url"])))
+    secret = await _prepare(plan, database)
+    say(f"Starting {plan.workers} processes")
+    arguments = ["serve", "--config", str(path), "--port", "0", "--workers", str(plan.workers)]
+    server = await stack.enter_async_context(relay("serve", arguments, folder))
+    return _Started(
+        server=server,
+        worker_ids=await _serving(plan, database, server),
+        providers_url=providers.url,
+        database=database,
+        secret=secret,
+    )
 
 
 async def _apart(work: Coroutine[None, None, Findings]) -> Findings:

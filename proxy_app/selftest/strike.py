@@ -31,16 +31,18 @@ class Strike:
     """
 
     def __init__(
-        self, plan: Plan, books: Books, worker_ids: Sequence[str], *, state_dir: Path
+        self, plan: Plan, books: Books, worker_ids: Sequence[str], *, group: int, state_dir: Path
     ) -> None:
         """
         Args:
             worker_ids: Of the processes that serve, two at least.
+            group: Theirs: no process of another is ever touched.
             state_dir: Where their write-ahead files are.
         """  # fmt: skip
         self._plan = plan
         self._books = books
         self._living = list(worker_ids)
+        self._group = group
         self._state_dir = state_dir
         self.killed = 0
         self.lost = 0
@@ -56,7 +58,7 @@ class Strike:
                 await asyncio.sleep(MOVING_S)
             await asyncio.sleep(POLL_S)
         if self._plan.pause_s:
-            with _stopped(self._busiest()):
+            with self._stopped(self._busiest()):
                 self.paused = 1
                 await asyncio.sleep(self._plan.pause_s)
 
@@ -67,11 +69,11 @@ class Strike:
         the ledger. It is stopped while that is found out.
         """
         victim = self._busiest()
-        with _stopped(victim):
+        with self._stopped(victim):
             is_all_sent = await until(self._is_all_sent, timeout_s=FROZEN_S, poll_s=POLL_S)
             lost = under_way(self._state_dir).get(victim, 0)
             if is_all_sent and lost:
-                os.kill(pid_of(victim), signal.SIGKILL)
+                self._signal(victim, signal.SIGKILL)
                 self._living.remove(victim)
                 self.killed, self.lost = 1, lost
 
@@ -93,18 +95,20 @@ class Strike:
         counts = under_way(self._state_dir)
         return max(self._living, key=lambda worker_id: counts.get(worker_id, 0))
 
+    @contextmanager
+    def _stopped(self, worker_id: str) -> Iterator[None]:
+        """Stop a process while the context lasts."""
+        self._signal(worker_id, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(worker_id, signal.SIGCONT)
 
-@contextmanager
-def _stopped(worker_id: str) -> Iterator[None]:
-    """Stop a process while the context lasts."""
-    # It may be gone: its supervisor kills who does not answer for long.
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid_of(worker_id), signal.SIGSTOP)
-    try:
-        yield
-    finally:
+    def _signal(self, worker_id: str, number: signal.Signals) -> None:
+        # Its supervisor may have killed it, and its number may be another's.
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid_of(worker_id), signal.SIGCONT)
+            if os.getpgid(pid_of(worker_id)) == self._group:
+                os.kill(pid_of(worker_id), number)
 
 
 def pid_of(worker_id: str) -> int:
