@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import structlog
 
 from relay_middleware.bugs import log_bug, log_refused_record
+from relay_middleware.comparing import compare, expire_again
 from relay_middleware.core.holds import Hold, HoldState, HoldStateError
 from relay_middleware.core.identifiers import CustomerId, HoldId
-from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.records import RequestEnded
+from relay_middleware.core.records import RequestEnded, expired
 from relay_middleware.errors import RecordRefusedError, StoreUnavailableError
 from relay_middleware.open_holds import OpenHolds
 from relay_middleware.ports.books import Ledger, Remembered, Spool
@@ -105,10 +105,11 @@ class Upkeep:
         self._applied_revision: int | None = None
         self._unresolved: list[Remembered] = []
         self._unbooked: frozenset[HoldId] = frozenset()
-        # Of the loss of data that is being mended: whether this process has booked, and whether
-        # the counters may lack what it has.
+        # Of the loss of data that is being mended: whether this process has booked, whether the
+        # counters may lack what it has, and whether they lack what has expired.
         self._has_booked = False
         self._may_lack = False
+        self._lacks_expired = False
         # Of dead processes: nobody will say any more how they ended.
         self._given_up: set[HoldId] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -238,13 +239,17 @@ class Upkeep:
             self._applied.clear()
             self._applied_revision = None
         if generation is None and await spend.claim("fill", self.worker_id):
-            self._may_lack = not await self._fill()
+            self._lacks_expired = await self._fill()
+            self._may_lack = not self._lacks_expired
             generation = await spend.generation()
         self._generation = generation
         if generation is None:
             return False
         spend.adopt(generation)
         self._has_booked = False
+        if self._lacks_expired:
+            await expire_again(spend, self._books.ledger)
+            self._lacks_expired = False
         if self._may_lack:
             await self.reconcile()
             self._may_lack = False
@@ -253,7 +258,11 @@ class Upkeep:
     async def _book(self) -> None:
         """Write what this process remembers of ended requests into the ledger itself."""
         books = self._books
-        ended = [item.record for item in books.spool.remembered() if item.record is not None]
+        ended = [
+            item.record or expired(item.hold, books.clock.now())
+            for item in books.spool.remembered()
+            if item.record is not None or item.hold.hold_id in self._given_up
+        ]
         for start in range(0, len(ended), BOOKED_AT_ONCE):
             batch = ended[start : start + BOOKED_AT_ONCE]
             await self._append(batch)
@@ -360,26 +369,24 @@ class Upkeep:
         """
         books = self._books
         # What the ledger has was dropped in this round (`_forget_booked`).
-        ended = frozenset(books.spool.ended_ids())
-        lost, self._unbooked = ended & self._unbooked, ended
+        waiting = frozenset(books.spool.ended_ids()) | self._given_up
+        lost, self._unbooked = waiting & self._unbooked, waiting
         posted = []
         for item in books.spool.remembered(sorted(lost)[:TOLD_AGAIN_AT_ONCE]):
-            if item.record is not None:
-                told = await books.open_holds.tell(books.spend, item.hold, item.record)
-                if told is not None and told.is_duplicate:
-                    posted.append(item.record)
+            if item.record is None:
+                posted.append(expired(item.hold, books.clock.now()))
+                continue
+            told = await books.open_holds.tell(books.spend, item.hold, item.record)
+            if told is not None and told.is_duplicate:
+                posted.append(item.record)
         await self._append(posted)
         books.spool.drop(record.hold_id for record in posted)
 
     async def reconcile(self) -> Drift:
         """Raise the counters that are below the ledger; return by how much, and how far above."""
         books = self._books
-        below, above = 0, 0
-        async for spends in books.ledger.spends(books.clock.now()):
-            drift = await books.spend.raise_to(spends)
-            below += drift.below_nano_usd
-            above += drift.above_nano_usd
-        self.drift = Drift(below_nano_usd=NanoUsd(below), above_nano_usd=NanoUsd(above))
+        self.drift = await compare(books.spend, books.ledger, books.clock.now())
+        below = self.drift.below_nano_usd
         if below:
             # A store that was restored from a copy, or has failed over to a replica that lagged.
             log.error("spend_raised", below_nano_usd=below)

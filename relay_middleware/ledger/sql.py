@@ -8,12 +8,13 @@ from datetime import datetime
 from sqlalchemy import Table, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from relay_middleware.core.holds import HoldState
+from relay_middleware.core.holds import Hold, HoldState
 from relay_middleware.core.identifiers import HoldId
 from relay_middleware.core.records import LedgerRecord, RequestEnded
 from relay_middleware.errors import RecordRefusedError
 from relay_middleware.ledger.adjustments import list_adjustments
 from relay_middleware.ledger.database import Database
+from relay_middleware.ledger.expired import list_expired
 from relay_middleware.ledger.rows import Row, attempt_rows, customer_row, request_row
 from relay_middleware.ledger.sums import spends
 from relay_middleware.ledger.tables import ATTEMPT, CUSTOMER, REQUEST
@@ -99,6 +100,10 @@ class SqlLedger:
         zero is left out.
         """
         return spends(self._database, at)
+
+    async def expired(self, since: datetime | None = None) -> Sequence[Hold]:
+        """Return the holds of requests of which it does not know what they came to."""
+        return await list_expired(self._database, since)
 
     async def adjustments(self, at: datetime) -> Sequence[LedgerAdjustment]:
         """Return the adjustments of all accounts whose period contains *at*."""

@@ -19,6 +19,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    text,
 )
 
 METADATA = MetaData(
@@ -151,6 +152,13 @@ REQUEST = Table(
         "state",
         "charge_nano_usd",
         "hold_nano_usd",
+    ),
+    # Few of many, asked for once a minute.
+    Index(
+        "ix_request_expired",
+        "ended_at_us",
+        sqlite_where=text("state = 'expired'"),
+        postgresql_where=text("state = 'expired'"),
     ),
 )
 

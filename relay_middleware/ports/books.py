@@ -55,6 +55,13 @@ class Ledger(Protocol):
         """
         ...
 
+    async def expired(self, since: datetime | None = None) -> Sequence[Hold]:
+        """
+        Return the holds of requests of which it does not know what they came to: of all, or of
+        those that expired at *since* or later.
+        """
+        ...
+
     async def adjustments(self, at: datetime) -> Sequence[LedgerAdjustment]:
         """Return the adjustments of all accounts whose period contains *at*."""
         ...

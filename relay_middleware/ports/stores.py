@@ -176,8 +176,8 @@ class SpendStore(Protocol):
         Raise settled spend to what *spends* say where it is lower; never lower it, never add.
         Corrections are counted apart from it.
 
-        Expired holds count while the store is cold. Later they may have been settled for less, and
-        whoever says *spends* has not heard of it: then nothing is raised for them.
+        What expired is none of it: that may have been settled for less here, of which whoever says
+        *spends* has not heard. `expire` counts it, hold by hold.
         """
         ...
 

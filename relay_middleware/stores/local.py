@@ -254,12 +254,8 @@ class LocalSpendStore:
         for spend in spends:
             account = self._accounts.of(spend.customer_id, spend.window)
             missing = spend.posted_nano_usd - account.posted
-            newly_expired = spend.expired_nano_usd - account.expired
-            if self._is_cold:
-                account.expired += max(0, newly_expired)
-            else:
-                # The ledger may have as expired what was settled for less by now.
-                missing = min(missing, missing - newly_expired)
+            # The ledger may have as expired what was settled for less by now.
+            missing = min(missing, missing - spend.expired_nano_usd + account.expired)
             account.posted += max(0, missing)
             below += max(0, missing)
             above += max(0, -missing)

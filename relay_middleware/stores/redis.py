@@ -208,9 +208,8 @@ class RedisSpendStore:
         for spend in spends:
             by_bucket[bucket_of(spend.customer_id)].append(spend)
         below, above = 0, 0
-        for bucket, of_bucket in by_bucket.items():
+        for of_bucket in by_bucket.values():
             names = [self._keys.account(each.customer_id, each.window) for each in of_bucket]
-            names.append(self._keys.epoch(bucket))
             args: list[str] = []
             for each in of_bucket:
                 posted, expired_part = each.posted_nano_usd, each.expired_nano_usd

@@ -2,6 +2,7 @@
 What the ledger says that customers have spent, each in its own periods.
 """
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -13,7 +14,7 @@ from structlog.testing import capture_logs
 from relay_middleware.core.holds import HoldState
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.periods import Period
+from relay_middleware.core.periods import Period, windows_of
 from relay_middleware.ledger import sums
 from relay_middleware.ledger.calendars import set_calendar
 from relay_middleware.ledger.corrections import refund
@@ -143,6 +144,29 @@ async def test_the_part_that_expired(ledger: SqlLedger) -> None:
     assert [(each.posted_nano_usd, each.expired_nano_usd) for each in batch] == [(1007, 1000)] * 4
 
 
+async def test_what_expired_is_known_as_the_hold_that_it_was(
+    ledger: SqlLedger, database: Database
+) -> None:
+    """
+    Of three requests two expired, bob's, whose periods are Auckland's, an hour later: each is a
+    hold of its 1,000 in the four periods that its reserve was in.
+    """
+    await move(database, "bob")
+    later = dataclasses.replace(
+        ended("r2", 0, customer="bob", state=HoldState.EXPIRED), ended_at=AT + timedelta(hours=1)
+    )
+    await ledger.append([ended("r1", 0, state=HoldState.EXPIRED), later, ended("r3", 7)])
+
+    found = {str(hold.hold_id): hold for hold in await ledger.expired()}
+
+    assert sorted(found) == ["r1", "r2"]
+    assert [each.hold_id for each in await ledger.expired(AT + timedelta(hours=1))] == ["r2"]
+    assert [account.window for account in found["r1"].accounts] == list(windows_of(AT))
+    day = found["r2"].accounts[0].window
+    assert day.starts_at == datetime(2026, 11, 24, tzinfo=AUCKLAND).astimezone(UTC)
+    assert (found["r2"].amount_nano_usd, found["r2"].facts.reserved_at) == (1000, AT)
+
+
 async def test_refunds_count(ledger: SqlLedger, database: Database) -> None:
     """
     Of 10 charged today 4 are taken back, in every period; of 10 charged last month, in the lifetime
@@ -219,15 +243,20 @@ async def test_an_unknown_zone_keeps_nobody_else_out(ledger: SqlLedger, database
     await move(database, "bob")
     await move(database, "carol")
     await ledger.append([ended(name, 1, customer=name) for name in ("alice", "bob", "carol")])
+    lost = [
+        ended(f"{name} x", 0, customer=name, state=HoldState.EXPIRED) for name in ("bob", "carol")
+    ]
+    await ledger.append(lost)
     async with database.begin() as connection:
         wrong = update(CUSTOMER_CALENDAR).where(CUSTOMER_CALENDAR.c.customer_id == "bob")
         await connection.execute(wrong.values(zone="Mars/Olympus"))
 
     with capture_logs() as logs:
         assert sorted(await spent(ledger)) == ["alice", "carol"]
+        assert [each.customer_id for each in await ledger.expired()] == ["carol"]
 
-    ((event, customer, reason),) = [
-        (entry["event"], entry["customer_id"], entry["reason"]) for entry in logs
+    assert [(entry["event"], "Mars/Olympus" in entry["reason"]) for entry in logs] == [
+        ("customer_left_out", True),
+        ("hold_left_out", True),
     ]
-    assert (event, customer) == ("customer_left_out", "bob")
-    assert "Mars/Olympus" in reason
+    assert (logs[0]["customer_id"], logs[1]["hold_id"]) == ("bob", "bob x")

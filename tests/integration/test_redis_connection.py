@@ -82,7 +82,7 @@ async def scripted_redis(*replies: bytes | None) -> AsyncIterator[ScriptedRedis]
 
 
 async def run(scripts: RedisScripts) -> connection.Reply:
-    return await scripts.call("raise_to", ["account", "epoch"], ["1", "0", ""])
+    return await scripts.call("raise_to", ["account"], ["1", "0", ""])
 
 
 @pytest.mark.parametrize(

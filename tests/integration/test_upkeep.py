@@ -443,6 +443,60 @@ async def test_a_killed_process_is_taken_over(either: World) -> None:
     assert month.expired_nano_usd == 60
 
 
+async def test_what_expired_counts_however_late_the_ledger_heard_of_it(world: World) -> None:
+    """
+    The ledger hears of an expired hold of 60 when the store was filled already: the next comparison
+    counts it, the ones after that no more.
+    """
+    process = await world.process()
+    await process.ledger.append([dataclasses.replace(settled("h1", 0), state=HoldState.EXPIRED)])
+
+    for _ in range(3):
+        await process.upkeep.reconcile()
+
+    assert await balances(process.spend) == [(60, 0)] * 4
+
+
+async def test_what_expired_before_a_loss_of_data_may_settle_after_it(
+    world: World, client: Redis
+) -> None:
+    """
+    A hold of 60 expired, Redis lost its data and was filled: 60 are spent. It settles for 3 after
+    all: 3 are.
+    """
+    process = await world.process()
+    held = hold("h1", 60, month=None)
+    await process.reserve(held)
+    await process.spend.expire(held)
+    await process.ledger.append([dataclasses.replace(settled("h1", 0), state=HoldState.EXPIRED)])
+    await client.flushall()
+    await process.upkeep.do_round(1)
+    before = await balances(process.spend)
+
+    await process.settle(held, 3)
+
+    assert (before, await balances(process.spend)) == ([(60, 0)] * 4, [(3, 0)] * 4)
+
+
+async def test_a_loss_of_data_does_not_forget_what_was_given_up(
+    world: World, client: Redis
+) -> None:
+    """
+    An heir gave up what a killed process was about, 60, and Redis loses it before the ledger has
+    heard of it: it is spent all the same, and in the ledger.
+    """
+    dead = await world.process()
+    await dead.reserve(hold("under way", 60, month=None))
+    await dead.kill()
+    heir = await world.process()
+    await client.flushall()
+
+    await heir.upkeep.do_round(1)
+
+    assert await balances(heir.spend) == [(60, 0)] * 4
+    assert await states(heir, "under way") == {"under way": "expired"}
+
+
 async def test_an_heir_forgets_what_the_ledger_has_as_expired(either: World) -> None:
     """
     What a killed process was about is kept in the heir's file until the ledger has it, no longer.
@@ -722,6 +776,27 @@ async def test_an_entry_that_the_journal_lost(world: World, client: Redis) -> No
     assert await states(process, "h1") == {"h1": "settled"}
     assert await balances(process.spend) == [(25, 0)] * 4
     assert process.spool.remembered() == []
+
+
+async def test_an_entry_of_an_expired_hold_that_the_journal_lost(
+    world: World, client: Redis
+) -> None:
+    """
+    What an heir gave up, 60, is in the store, and its entry is gone: at the second comparison the
+    ledger has it too.
+    """
+    dead = await world.process()
+    await dead.reserve(hold("under way", 60, month=None))
+    await dead.kill()
+    heir = await world.process()
+    await client.delete(Keys().journal(bucket_of(ALICE)))
+
+    for comparison in (1, 2):
+        await heir.upkeep.do_round(comparison * RECONCILE_EVERY)
+
+    assert await states(heir, "under way") == {"under way": "expired"}
+    assert await balances(heir.spend) == [(60, 0)] * 4
+    assert heir.spool.remembered() == []
 
 
 async def test_the_file_forgets_what_the_ledger_has(world: World) -> None:

@@ -83,4 +83,12 @@ def upgrade() -> None:
         ["customer_id", "reserved_at_us", "state", "charge_nano_usd", "hold_nano_usd"],
         unique=False,
     )
+    op.create_index(
+        op.f("ix_request_expired"),
+        "request",
+        ["ended_at_us"],
+        unique=False,
+        sqlite_where=sa.text("state = 'expired'"),
+        postgresql_where=sa.text("state = 'expired'"),
+    )
     op.drop_index(op.f("ix_request_customer_id_reserved_at_us"), table_name="request")

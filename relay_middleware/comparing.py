@@ -1,0 +1,44 @@
+"""
+Comparing: the store's counters are brought to what the ledger has, where they are below it.
+"""
+
+import contextlib
+from datetime import datetime, timedelta
+
+from relay_middleware.core.holds import HoldStateError
+from relay_middleware.core.money import NanoUsd
+from relay_middleware.ports.books import Ledger
+from relay_middleware.ports.stores import Drift, SpendStore
+
+LATELY = timedelta(hours=1)
+"""How long after it expired a request is looked for in the store with each comparison: the ledger
+may have heard of it when the store was filled already."""
+
+
+async def compare(spend: SpendStore, ledger: Ledger, at: datetime) -> Drift:
+    """
+    Raise what was settled in the periods that contain *at*, and count what expired lately.
+
+    Returns:
+        How far the counters were off.
+    """
+    below, above = 0, 0
+    async for spends in ledger.spends(at):
+        drift = await spend.raise_to(spends)
+        below += drift.below_nano_usd
+        above += drift.above_nano_usd
+    await expire_again(spend, ledger, since=at - LATELY)
+    return Drift(below_nano_usd=NanoUsd(below), above_nano_usd=NanoUsd(above))
+
+
+async def expire_again(spend: SpendStore, ledger: Ledger, *, since: datetime | None = None) -> None:
+    """
+    See to it that what the ledger has as expired counts, until somebody says what it came to. What
+    the store knows better, or has already, stays as it is.
+
+    Args:
+        since: What expired then or later; None: all.
+    """
+    for hold in await ledger.expired(since):
+        with contextlib.suppress(HoldStateError):
+            await spend.expire(hold)
