@@ -9,6 +9,7 @@ through `Settlement`; the `finally` of `run` is the net under all of them.
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 import orjson
@@ -161,6 +162,12 @@ class Completion:
     async def _conclude(self, answer: Answer | None) -> None:
         """Charge *answer*, and send what the client has not got of it."""
         match answer:
+            case WholeAnswer(is_too_long=True):
+                refusal = refusals.answer_too_long()
+                usage = self._longest(answer.deployment)
+                told = refusal.status_code
+                await self._settle(answer.deployment, usage, UsageSource.COUNTED, told=told)
+                raise RefusedError(refusal)
             case WholeAnswer():
                 await self._send_whole(answer)
             case StreamAnswer() if self._annotator is not None:
@@ -270,6 +277,14 @@ class Completion:
             output_bytes=output_bytes,
         )
 
+    def _longest(self, deployment: Deployment) -> Usage:
+        """What an answer used that is as long as it may be: all that the caps allow."""
+        caps = [self._admitted.output_cap_tokens]
+        if deployment.price is not None:
+            caps.append(deployment.price.max_output_tokens)
+        output = min((cap for cap in caps if cap is not None), default=0)
+        return replace(self._begun(), output_tokens=self._admitted.call.choices * output)
+
     async def _settle_unfinished(self) -> None:
         """End the hold of an answer that was given up: for what had come of it."""
         if not self._tried:
@@ -286,7 +301,9 @@ class Completion:
         is_gone = self._watch.is_gone
         return (self._responder.status_code or NO_ANSWER) if is_gone else status_code
 
-    async def _settle(self, deployment: Deployment, usage: Usage, source: UsageSource) -> Receipt:
+    async def _settle(
+        self, deployment: Deployment, usage: Usage, source: UsageSource, *, told: int = 200
+    ) -> Receipt:
         cap, choices = self._admitted.output_cap_tokens, self._admitted.call.choices
         if source is UsageSource.COUNTED and cap is not None and deployment.is_output_capped:
             usage = within_cap(usage, choices * cap)
@@ -294,7 +311,7 @@ class Completion:
         billed, remaining = await self._settlement.settle(
             consumption,
             attempts=self._attempts,
-            status_code=self._told(200),
+            status_code=self._told(told),
         )
         held = self._admitted.hold.amount_nano_usd
         self._line.charged(usage, source.value, billed, hold_nano_usd=held)

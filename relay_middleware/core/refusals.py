@@ -252,6 +252,20 @@ def upstream_error() -> Refusal:
     )
 
 
+def answer_too_long() -> Refusal:
+    """502: the provider wrote more than is read of an answer. Repeated, it would cost as much."""
+    return Refusal(
+        status_code=502,
+        code="answer_too_long",
+        type="upstream_error",
+        message=(
+            "The provider's answer is too long to be read in one piece. It was charged. Ask for"
+            " less at once (n, logprobs, inputs), for numbers in base64, or for a stream."
+        ),
+        headers=DO_NOT_RETRY,
+    )
+
+
 def upstream_timeout() -> Refusal:
     """504: the last deployment tried was silent for too long."""
     return Refusal(

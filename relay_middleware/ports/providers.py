@@ -48,6 +48,8 @@ class WholeAnswer:
         members: The same, decoded: a JSON object.
         attempts: All tries, the one that gave it last.
         dropped: Names of the request's members that the provider was not told.
+        is_too_long: It was given, and is longer than what is read of one: then there is neither
+            *body* nor *members*.
     """
 
     deployment: Deployment
@@ -55,6 +57,7 @@ class WholeAnswer:
     members: Mapping[str, object]
     attempts: tuple[Attempt, ...]
     dropped: tuple[str, ...] = ()
+    is_too_long: bool = False
 
 
 def _nothing_reported() -> None:

@@ -151,12 +151,18 @@ class Wire:
                 complaint=await _complaint(deployment, response) if wants_complaint else None,
             )
         body = await _read_at_most(response, self._max_answer_bytes)
+        if body is None:
+            # It was written, and costs what it costs; another deployment would write as much.
+            response.close()
+            return WholeAnswer(
+                deployment=deployment, body=b"", members={}, attempts=(), is_too_long=True
+            )
         answer = _json_object(body)
         # Some gateways say 200 and put the provider's error where the answer would be.
         is_error = answer is not None and (
             bool(answer.get("error")) and call.endpoint.answer_member not in answer
         )
-        if body is None or answer is None or is_error:
+        if answer is None or is_error:
             raise _broken(deployment, response)
         return WholeAnswer(deployment=deployment, body=body, members=answer, attempts=())
 

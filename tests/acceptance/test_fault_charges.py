@@ -15,6 +15,7 @@ from fixtures.world import MESSAGES, World, anthropic, deployment, operation, ti
 from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.ledger.operations import CustomerChange, set_tier
 from relay_middleware.testing import Behaviour, Simulator
+from relay_middleware.upstream.wire import Wire
 
 pytestmark = pytest.mark.anyio
 
@@ -219,6 +220,34 @@ async def test_who_pays_what(tmp_path: Path, wire: str, *, stream: bool) -> None
         charge = number(row, "input_tokens") * input_price + output_tokens * output_price
         assert (row["charge_nano_usd"], row["cost_nano_usd"]) == (charge, charge), name
         assert (number(row, "input_tokens") > 0) is (paid is not NOTHING), name
+
+
+async def test_an_answer_that_is_too_long_to_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Two deployments could give it, one does, and it is charged for two choices of the 50 tokens that
+    each may have: who asks for it again and again spends its own money, not the operator's.
+    """
+    monkeypatch.setitem(Wire.__init__.__kwdefaults__, "max_answer_bytes", 200)
+    simulator = Simulator()
+    for profile in ("one", "other"):
+        simulator.set(profile, Behaviour.from_json({**ANSWER, "text": "long " * 400}))
+    async with simulator.serve() as provider:
+        models = [deployment(provider, profile=profile) for profile in ("one", "other")]
+        async with audited(tmp_path, {"model_list": models, **tiers()}, simulator) as (world, _):
+            answer = await world.post(
+                {"model": "smart", "messages": MESSAGES, "max_tokens": 50, "n": 2}
+            )
+            (row,) = await world.ledger()
+
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (502, "false")
+    assert answer.json()["error"]["code"] == "answer_too_long"
+    assert simulator.calls() == 1
+    told = (row["state"], row["usage_source"], row["status_code"], row["output_tokens"])
+    assert told == ("settled", "counted", 502, 100)
+    # "Hello!" has 6 bytes, "user" 4 more: 3 tokens at 150 nano-dollars, and 100 at 600.
+    assert row["charge_nano_usd"] == 3 * 150 + 100 * 600
 
 
 def timeouts_of(case: Case) -> Mapping[str, object]:

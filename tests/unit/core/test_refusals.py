@@ -72,6 +72,7 @@ ALL = [
     (refusals.tier_not_configured("gone"), 500, "tier_not_configured"),
     (refusals.internal_error(), 500, "internal_error"),
     (refusals.upstream_error(), 502, "upstream_error"),
+    (refusals.answer_too_long(), 502, "answer_too_long"),
     (refusals.upstream_interrupted(), 502, "upstream_error"),
     (refusals.no_deployment_available(3.2), 503, "no_deployment_available"),
     (refusals.enforcement_unavailable(), 503, "enforcement_unavailable"),
