@@ -129,7 +129,7 @@ class Relay:
         stack.push_async_callback(parts.tokenizer.aclose)
         await _opened(stack, parts.upkeep.start, parts.upkeep.aclose)
         await _opened(stack, parts.workers.start, parts.workers.aclose)
-        stack.push_async_callback(self._settle_owed)
+        stack.push_async_callback(self._finish)
         stack.push_async_callback(partial(self.drain, parts.drain_timeout_s))
 
     async def drain(self, timeout_s: float = DRAIN_S) -> None:
@@ -151,17 +151,17 @@ class Relay:
         if missing:
             log.error("records_not_in_ledger", records=missing)
 
-    async def _settle_owed(self) -> None:
-        """Tell the store once more what it has not heard of: the next round would be too late."""
+    async def _finish(self) -> None:
+        """Do once more what upkeep does: its next round would be too late."""
         parts = self._parts
-        if not parts.services.open_holds.owed:
-            return
-        # Where it is still away, the write-ahead file tells whoever comes next.
+        # Where a store is away, the write-ahead file tells whoever comes next.
         with contextlib.suppress(StoreUnavailableError):
-            await parts.upkeep.settle_owed()
-            await parts.journal.drain(LAST_S)
-            if parts.stream is not None:
-                await parts.stream.drain(LAST_S)
+            if parts.services.open_holds.owed:
+                await parts.upkeep.settle_owed()
+                await parts.journal.drain(LAST_S)
+                if parts.stream is not None:
+                    await parts.stream.drain(LAST_S)
+            await parts.upkeep.forget_booked()
 
     async def aclose(self) -> None:
         """

@@ -217,7 +217,7 @@ class Upkeep:
             await books.spend.sweep(self._ended_of)
         await self._apply_adjustments()
         if rounds % BOOKED_EVERY == 0:
-            await self._forget_booked()
+            await self.forget_booked()
         if rounds % TAKE_OVER_EVERY == 0:
             self._unresolved += books.spool.take_over()
             await self._resolve()
@@ -347,8 +347,13 @@ class Upkeep:
         known = await self._books.ledger.states(hold_ids)
         return {hold_id for hold_id, state in known.items() if state in _FINAL}
 
-    async def _forget_booked(self) -> None:
-        """Drop from the write-ahead file what the ledger has."""
+    async def forget_booked(self) -> None:
+        """
+        Drop from the write-ahead file what the ledger has.
+
+        Raises:
+            StoreUnavailableError: The ledger is away.
+        """
         books = self._books
         known = await books.ledger.states([*books.spool.ended_ids(), *self._given_up])
         booked = {
@@ -368,7 +373,7 @@ class Upkeep:
         What it has not lost it does not post again. Its entry alone may be lost: so that is booked.
         """
         books = self._books
-        # What the ledger has was dropped in this round (`_forget_booked`).
+        # What the ledger has was dropped in this round (`forget_booked`).
         waiting = frozenset(books.spool.ended_ids()) | self._given_up
         lost, self._unbooked = waiting & self._unbooked, waiting
         posted = []
