@@ -153,12 +153,14 @@ async def test_killed_between_commit_and_acknowledgement(tmp_path: Path, redis: 
         trap.holding = None
         await age(redis.url)
 
-        async with scene.serve("second"):
-            await until(lambda: _is_emptied(redis.url))
+        database_url = f"sqlite:///{tmp_path}/relay.db"
+        async with away(tmp_path / "next", redis.url, database_url=database_url) as relay:
+            await until(relay.is_settled)
+            # Whoever begins is answered once.
+            assert await scene.rows(ALICE) == [("settled", CHARGE, CHARGE)] * 3
+            assert (await relay.balance()).posted_nano_usd == 3 * CHARGE
 
         assert (committed, waiting) == (2, 1)
-        assert await scene.rows(ALICE) == [("settled", CHARGE, CHARGE)] * 2
-        assert (await balance_of(redis.url, ALICE)).posted_nano_usd == 2 * CHARGE
 
 
 async def _is_emptied(redis_url: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fixtures.outages import away
 from fixtures.world import MESSAGES, World, deployment, operation, running, tiers
 
 from relay_middleware.core.identifiers import CustomerId
@@ -298,3 +299,17 @@ async def test_unlimited_customer_is_metered_and_not_capped(
         assert "spend_remaining_cents" not in answer.json()["relay"]
         assert b"max_" not in simulator.requests[-1].body
         assert len(await world.ledger()) == 1
+
+
+async def test_a_charge_above_its_hold_is_told(tmp_path: Path) -> None:
+    """
+    A provider that ignores the cap of 100 tokens and reports 150 is paid in full, twice: charges
+    are 2 times 50 tokens at 1,000 nano-dollars above their holds, and `/metrics` says so.
+    """
+    async with away(tmp_path) as relay:
+        before = await relay.metric("relay_spend_overrun_nano_usd_total")
+        relay.world.simulator.set("live", Behaviour(output_tokens=150))
+        for _ in range(2):
+            await relay.ask()
+
+        assert (before, await relay.metric("relay_spend_overrun_nano_usd_total")) == (0, 100_000)
