@@ -188,10 +188,16 @@ class StreamJournal:
     async def _run(self) -> None:
         pause_s = FIRST_PAUSE_S
         claimed_at_s = -self._claim_every_s
+        may_have_taken = False
         loop = asyncio.get_running_loop()
         while True:
             try:
                 await self._ensure_groups()
+                while may_have_taken:
+                    # What was on its way when it failed: nobody else would look for it soon.
+                    entries = await self._left()
+                    await self._take(entries)
+                    may_have_taken = bool(entries)
                 if loop.time() - claimed_at_s >= self._claim_every_s:
                     claimed_at_s = loop.time()
                     await self._take(await self._claimed())
@@ -199,6 +205,7 @@ class StreamJournal:
             except (RedisError, OSError, StoreUnavailableError) as error:
                 # A flush takes the groups with it; they are made again.
                 self._has_groups = False
+                may_have_taken = True
                 log.warning("journal_unavailable", reason=type(error).__name__)
                 await self._sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -235,6 +242,28 @@ class StreamJournal:
             block=BLOCK_MS,
         )
         return [entry for stream, entries in _pairs(found) for entry in _entries(stream, entries)]
+
+    async def _left(self) -> list[Entry]:
+        """
+        What this worker has taken and not acknowledged. It has not ended of it, so it was taken
+        once, however often that failed.
+        """
+        left = []
+        for stream in self._streams:
+            pending = await self._redis.xpending_range(
+                stream, GROUP, "-", "+", MAX_BATCH, consumername=self._worker_id
+            )
+            if pending:
+                taken = await self._redis.xclaim(
+                    stream,
+                    GROUP,
+                    self._worker_id,
+                    0,
+                    [item["message_id"] for item in pending],
+                    retrycount=1,
+                )
+                left += _entries(stream, taken)
+        return left
 
     async def _claimed(self) -> list[Entry]:
         """What dead workers had taken; what has ended several of them becomes a dead letter."""

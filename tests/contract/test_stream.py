@@ -5,8 +5,10 @@ The journal in Redis: every end of a hold reaches the ledger once, whoever dies 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import pytest
+from fixtures.snare import snare
 from fixtures.spend import Subject, hold, redis_store, release, settle
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
@@ -86,6 +88,20 @@ class Notes:
             self.has_paused.notify_all()
 
 
+class StoppingNotes(Notes):
+    """Those of a journal that stands still after ten pauses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_stopped = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds)
+        if len(self.pauses_s) == 10:
+            self.has_stopped.set()
+            await asyncio.Event().wait()
+
+
 @pytest.fixture(name="subject")
 async def _subject(redis_url: str) -> AsyncIterator[Subject]:
     """
@@ -138,18 +154,20 @@ async def test_a_hold_is_acknowledged_before_its_entry_is_forgotten(
     subject: Subject, redis_url: str
 ) -> None:
     """
-    The store is away when it is to be told that the ledger has a charge of 7: another worker finds
-    the entry and tells it. Without that the hold would be remembered for ever.
+    The store is away when it is to be told that the ledger has a charge of 7, ten times: when that
+    worker has ended another one finds the entry and tells it, and does not take it for deadly.
+    Without that the hold would be remembered for ever.
     """
     await charged(subject, 7)
-    ledger, notes, others = ListLedger(), Notes(), Notes()
-    notes.failures = 1
-    async with reading(redis_url, ledger, notes), asyncio.timeout(20), notes.has_paused:
-        await notes.has_paused.wait_for(lambda: bool(notes.pauses_s))
+    ledger, notes, others = ListLedger(), StoppingNotes(), Notes()
+    notes.failures = 10
+    async with reading(redis_url, ledger, notes), asyncio.timeout(20):
+        await notes.has_stopped.wait()
     async with reading(redis_url, ledger, others, name="w2", claim_after_ms=0) as journal:
         assert await journal.drain(20) == 0
 
     assert (notes.appended, [each.hold_id for each in others.appended]) == ([], ["alice-7"])
+    assert others.buried == []
 
 
 async def test_what_is_settled_reaches_the_ledger_once(
@@ -406,3 +424,24 @@ async def test_a_journal_that_was_closed_begins_again(redis_url: str, subject: S
         assert await journal.drain(10) == 0
 
     assert ledger.charges == [7]
+
+
+async def test_what_was_not_acknowledged_is_taken_again_at_once(
+    redis_url: str, subject: Subject
+) -> None:
+    """
+    The connection breaks between the commit and the acknowledgement: the same worker takes the
+    entry again when there is another one, and does not wait until it takes itself for dead.
+    """
+    ledger, notes = ListLedger(), Notes()
+    async with (
+        snare(urlsplit(redis_url).port or 0) as trap,
+        reading(trap.url, ledger, notes) as journal,
+    ):
+        trap.cutting = {b"XACK": 1}
+        await settle(subject.store, hold("h1"), 7)
+
+        assert await journal.drain(20) == 0
+
+    # Twice: the ledger of SQL keeps one.
+    assert ledger.charges == [7, 7]
