@@ -35,6 +35,7 @@ def _logging_as_it_was() -> Iterator[None]:
     """
     yield
     structlog.reset_defaults()
-    for name, module in list(sys.modules.items()):
+    # Copied at once: what is collected meanwhile may import something.
+    for name, module in sys.modules.copy().items():
         if name.startswith(("relay_middleware", "proxy_app")) and hasattr(module, "log"):
             vars(module.log).pop("bind", None)
