@@ -76,7 +76,6 @@ async def _probe(config: Config) -> Sequence[tuple[DeploymentStatus, Probe]]:
         return list(zip(known, await asyncio.gather(*probes), strict=True))
     finally:
         await parts.upstream.aclose()
-        await parts.rates.aclose()
         await parts.spend.aclose()
         await parts.database.aclose()
 

@@ -31,6 +31,7 @@ from relay_middleware.stores.breaker import Breaker, BreakingScripts
 from relay_middleware.stores.connection import RedisScripts
 from relay_middleware.stores.keys import Keys
 from relay_middleware.stores.local import LocalSpendStore
+from relay_middleware.stores.multiplexed import MultiplexedScripts, can_multiplex
 from relay_middleware.stores.rate_limits import LimitsRateLimiter
 from relay_middleware.stores.redis import RedisSpendStore
 from relay_middleware.stores.spool import FileSpool
@@ -217,8 +218,9 @@ def _stores(
     if config.redis_url is None:
         spend = LocalSpendStore(state_dir=config.state_dir, clock=clock, journal=journal)
         return _Stores(spend, LimitsRateLimiter.in_memory(), journal, None)
-    breaker = Breaker(monotonic_s=time.monotonic)
-    scripts = BreakingScripts(RedisScripts(config.redis_url), breaker)
+    unguarded = scripts_of(config.redis_url)
+    breaker = Breaker(monotonic_s=time.monotonic, most_at_once=unguarded.most_at_once)
+    scripts = BreakingScripts(unguarded, breaker)
     keys = Keys(config.redis_prefix)
     spend = RedisSpendStore(scripts, now=clock.now, keys=keys)
     stream = StreamJournal(
@@ -229,8 +231,18 @@ def _stores(
         claim_after_ms=min(CLAIM_AFTER_MS, config.hold_ttl_s * 1000),
         keys=keys,
     )
-    rates = LimitsRateLimiter.in_redis(config.redis_url, keys=keys, breaker=breaker)
+    rates = LimitsRateLimiter.in_redis(scripts, keys=keys)
     return _Stores(spend, rates, journal, stream, breaker)
+
+
+def scripts_of(redis_url: str) -> MultiplexedScripts | RedisScripts:
+    """
+    Return the way to the Redis at *redis_url*: one connection, or redis-py's pool.
+
+    Raises:
+        ConfigurationError: It is no address of a Redis.
+    """
+    return MultiplexedScripts(redis_url) if can_multiplex(redis_url) else RedisScripts(redis_url)
 
 
 def _spool_dir(config: Config, database: Database) -> Path:

@@ -119,7 +119,6 @@ class Relay:
         # The store's lock before anything else: a second process must not get further.
         await _opened(stack, parts.spend.start, parts.spend.aclose)
         await migrate(parts.database)
-        stack.push_async_callback(parts.rates.aclose)
         await _opened(stack, parts.directory.start, parts.directory.aclose)
         await _opened(stack, parts.spool.start, parts.spool.aclose)
         await _opened(stack, parts.journal.start, parts.journal.aclose)

@@ -24,6 +24,7 @@ SOURCES = sorted(
 HOME_OF_VENDOR = {
     "litellm": {"relay_middleware/upstream"},
     "redis": {"relay_middleware/stores"},
+    "hiredis": {"relay_middleware/stores"},
     "limits": {"relay_middleware/stores", "relay_middleware/config"},
     "sqlalchemy": {"relay_middleware/ledger"},
     "alembic": {"relay_middleware/ledger"},

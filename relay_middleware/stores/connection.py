@@ -3,13 +3,14 @@ The connection to Redis: short time-outs, few retries, errors in our own words.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
@@ -85,19 +86,30 @@ def connection_pool(redis_url: str) -> BlockingConnectionPool:
     Raises:
         ConfigurationError: It is no address of a Redis.
     """
+    options_of(redis_url)
+    return BlockingConnectionPool.from_url(
+        redis_url,
+        max_connections=MAX_CONNECTIONS,
+        timeout=POOL_TIMEOUT_S,
+        socket_timeout=COMMAND_TIMEOUT_S,
+        socket_connect_timeout=COMMAND_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_error=[],
+        # Saying who we are takes half the time of a connect (107 to 55 ms for 64, measured), and a
+        # burst after the start makes all of them at once, within one time-out.
+        driver_info=None,
+    )
+
+
+def options_of(redis_url: str) -> Mapping[str, Any]:
+    """
+    Return what *redis_url* asks for, by redis-py's names.
+
+    Raises:
+        ConfigurationError: It is no address of a Redis.
+    """
     try:
-        return BlockingConnectionPool.from_url(
-            redis_url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=POOL_TIMEOUT_S,
-            socket_timeout=COMMAND_TIMEOUT_S,
-            socket_connect_timeout=COMMAND_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-            retry_on_error=[],
-            # Saying who we are takes half the time of a connect (107 to 55 ms for 64, measured),
-            # and a burst after the start makes all of them at once, within one time-out.
-            driver_info=None,
-        )
+        return {**parse_url(redis_url)}
     except ValueError:
         # Without its text: a password with an odd character is taken for a port, and shown.
         raise ConfigurationError(
@@ -114,8 +126,47 @@ def address_of(redis_url: str) -> str:
     return f"{parts.hostname}:{parts.port or 6379}"
 
 
+def require_no_eviction(address: str, policy: str) -> None:
+    """
+    Look at the `maxmemory-policy` of the Redis at *address*.
+
+    Raises:
+        ConfigurationError: It may evict keys.
+    """
+    if policy != NO_EVICTION:
+        raise ConfigurationError(
+            f"Redis at {address} has the maxmemory-policy {policy}: it would throw away what"
+            f" customers have spent. Set maxmemory-policy {NO_EVICTION}, or use a Redis of its own"
+        )
+
+
+# Of what happened, the kind and not the text, which may hold the URL, and with it the password.
+
+
+def unanswered(address: str, kind: str) -> StoreUnavailableError:
+    """Say that the Redis at *address* could not be asked, or said nothing."""
+    return StoreUnavailableError(
+        f"Redis at {address} did not answer ({kind}). Is it running, and is redis_url right?"
+    )
+
+
+def refused(address: str, kind: str) -> StoreUnavailableError:
+    """Say that the Redis at *address* is there and said no."""
+    return StoreUnavailableError(
+        f"Redis at {address} refused a command ({kind}). Is it the primary, with memory left, and"
+        " may this user run scripts?"
+    )
+
+
 class RedisScripts:
-    """`Scripts` through redis-py."""
+    """
+    `Scripts` through redis-py.
+
+    Attributes:
+        most_at_once: Commands that can be under way.
+    """
+
+    most_at_once = MAX_CONNECTIONS
 
     def __init__(
         self, redis_url: str, *, monotonic_s: Callable[[], float] = time.monotonic
@@ -138,13 +189,7 @@ class RedisScripts:
             memory = await self._client.info("memory")
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
-        policy = memory.get("maxmemory_policy", NO_EVICTION)
-        if policy != NO_EVICTION:
-            raise ConfigurationError(
-                f"Redis at {self._address} has the maxmemory-policy {policy}: it would throw away"
-                f" what customers have spent. Set maxmemory-policy {NO_EVICTION}, or use a Redis of"
-                " its own"
-            )
+        require_no_eviction(self._address, memory.get("maxmemory_policy", NO_EVICTION))
 
     async def call(self, name: str, keys: Sequence[str], args: Sequence[str]) -> Reply:
         """
@@ -188,16 +233,8 @@ class RedisScripts:
         return script
 
     def _unavailable(self, error: Exception) -> StoreUnavailableError:
-        # The vendor's text may hold the URL, and with it the password.
-        if isinstance(error, ResponseError):
-            return StoreUnavailableError(
-                f"Redis at {self._address} refused a command ({type(error).__name__}). Is it the"
-                " primary, with memory left, and may this user run scripts?"
-            )
-        return StoreUnavailableError(
-            f"Redis at {self._address} did not answer ({type(error).__name__}). Is it running, and"
-            " is redis_url right?"
-        )
+        say = refused if isinstance(error, ResponseError) else unanswered
+        return say(self._address, type(error).__name__)
 
 
 @cache

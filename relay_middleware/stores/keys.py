@@ -9,6 +9,7 @@ accounts share a name. Two limits of the same length share their count.
 from dataclasses import dataclass
 from zlib import crc32
 
+from relay_middleware.core.holds import Hold
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.periods import PeriodWindow
 from relay_middleware.core.rates import TokenLimit
@@ -31,6 +32,25 @@ class Keys:
     """
 
     prefix: str = "relay"
+
+    def of_hold(self, hold: Hold) -> list[str]:
+        """
+        Return the keys that a script touches that opens or ends *hold*: as `lua/shared.lua` has
+        them, its bucket's, its accounts, its token windows.
+
+        The same names as below, made at once: a request needs them twice.
+        """
+        customer_id = hold.customer_id
+        tag = self._of(customer_id)
+        return [
+            f"{tag}:h:{hold.hold_id}",
+            f"{tag}:open",
+            f"{tag}:p:{customer_id}",
+            f"{tag}:epoch",
+            f"{tag}:j",
+            *[f"{tag}:a:{customer_id}:{account.window.key}" for account in hold.accounts],
+            *[f"{tag}:t:{customer_id}:{limit.window_s}" for limit in hold.token_limits],
+        ]
 
     def account(self, customer_id: CustomerId, window: PeriodWindow) -> str:
         """Return the key of one customer's account in one period."""

@@ -2,10 +2,11 @@
 The spend store in Redis: one atomic script for each decision.
 """
 
+import asyncio
 import contextlib
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 
 import structlog
@@ -96,12 +97,14 @@ class RedisSpendStore:
 
     async def touch(self, holds: Sequence[tuple[CustomerId, HoldId]], *, ttl_s: float) -> None:
         """Let those of *holds* that are open live on: one command for each bucket."""
+        calls = []
         for bucket, of_bucket in _by_bucket(holds).items():
             names = [self._keys.open_holds(bucket)]
             for customer_id, hold_id in of_bucket:
                 names += [self._keys.hold(bucket, hold_id), self._keys.places(customer_id)]
             args = [str(int(ttl_s * 1000)), *(hold_id for _, hold_id in of_bucket)]
-            await self._scripts.call("touch", names, args)
+            calls.append(self._scripts.call("touch", names, args))
+        await _together(calls)
 
     async def vacate(self, hold: Hold) -> None:
         """Give the place of *hold* among the customer's requests back."""
@@ -157,11 +160,12 @@ class RedisSpendStore:
         return swept
 
     async def _due(self) -> AsyncIterator[Hold]:
-        for bucket in range(BUCKETS):
-            open_holds = self._keys.open_holds(bucket)
-            for hold_id in replies.to_list(
-                await self._scripts.call("due", [open_holds], [str(MAX_SWEPT)])
-            ):
+        lists = [self._keys.open_holds(bucket) for bucket in range(BUCKETS)]
+        due = await _together(
+            self._scripts.call("due", [open_holds], [str(MAX_SWEPT)]) for open_holds in lists
+        )
+        for bucket, (open_holds, found) in enumerate(zip(lists, due, strict=True)):
+            for hold_id in replies.to_list(found):
                 name = self._keys.hold(bucket, HoldId(hold_id.decode()))
                 told = await self._scripts.call("recall", [name, open_holds], [hold_id.decode()])
                 if isinstance(told, bytes) and told:
@@ -207,17 +211,19 @@ class RedisSpendStore:
         by_bucket: defaultdict[int, list[Spend]] = defaultdict(list)
         for spend in spends:
             by_bucket[bucket_of(spend.customer_id)].append(spend)
-        below, above = 0, 0
+        calls = []
         for of_bucket in by_bucket.values():
             names = [self._keys.account(each.customer_id, each.window) for each in of_bucket]
             args: list[str] = []
             for each in of_bucket:
                 posted, expired_part = each.posted_nano_usd, each.expired_nano_usd
                 args += [str(posted), str(expired_part), _forgotten_at(each.window)]
-            reply = replies.to_list(await self._scripts.call("raise_to", names, args))
-            below += int(reply[0])
-            above += int(reply[1])
-        return Drift(below_nano_usd=NanoUsd(below), above_nano_usd=NanoUsd(above))
+            calls.append(self._scripts.call("raise_to", names, args))
+        drifts = [replies.to_list(reply) for reply in await _together(calls)]
+        return Drift(
+            below_nano_usd=NanoUsd(sum(int(below) for below, _ in drifts)),
+            above_nano_usd=NanoUsd(sum(int(above) for _, above in drifts)),
+        )
 
     async def balances(
         self, customer_id: CustomerId, windows: Sequence[PeriodWindow]
@@ -228,19 +234,20 @@ class RedisSpendStore:
 
     async def acknowledge(self, holds: Sequence[tuple[CustomerId, HoldId]]) -> None:
         """Note that the ledger has these ended holds: one command for each bucket."""
+        calls = []
         for bucket, of_bucket in _by_bucket(holds).items():
             names = [self._keys.hold(bucket, hold_id) for _, hold_id in of_bucket]
-            await self._scripts.call("acknowledge", names, [str(KEPT_AFTER_END_S)])
+            calls.append(self._scripts.call("acknowledge", names, [str(KEPT_AFTER_END_S)]))
+        await _together(calls)
 
     async def generation(self) -> str | None:
         """Return a text that changes when any bucket has lost its data and was filled again."""
-        epochs = []
-        for bucket in range(BUCKETS):
-            epoch = await self._scripts.call("generation", [self._keys.epoch(bucket)], [])
-            if not isinstance(epoch, bytes) or not epoch:
-                return None
-            epochs.append(epoch.decode())
-        return " ".join(epochs)
+        first, *others = [self._keys.epoch(bucket) for bucket in range(BUCKETS)]
+        # The first alone: of several the circuit breaker lets one try, and refuses the others.
+        found = [await self._scripts.call("generation", [first], [])]
+        found += await _together(self._scripts.call("generation", [key], []) for key in others)
+        epochs = [epoch.decode() if isinstance(epoch, bytes) else "" for epoch in found]
+        return " ".join(epochs) if all(epochs) else None
 
     async def claim(self, work: str, worker_id: str) -> bool:
         """Say whether *worker_id* shall do *work*."""
@@ -254,29 +261,36 @@ class RedisSpendStore:
     async def begin_filling(self) -> None:
         """Mark all buckets."""
         self._filling = secrets.token_hex(8)
-        for bucket in range(BUCKETS):
-            mark = self._keys.filling(bucket)
-            await self._scripts.call("begin", [mark], [self._filling, str(FILLING_S * 1000)])
+        marks = [self._keys.filling(bucket) for bucket in range(BUCKETS)]
+        args = [self._filling, str(FILLING_S * 1000)]
+        await _together(self._scripts.call("begin", [mark], args) for mark in marks)
 
     async def open(self) -> None:
         """Declare it filled, all buckets that have kept their mark."""
-        for bucket in range(BUCKETS):
-            names = [self._keys.epoch(bucket), self._keys.filling(bucket)]
-            await self._scripts.call("open", names, [secrets.token_hex(8), self._filling])
+        await _together(
+            self._scripts.call(
+                "open",
+                [self._keys.epoch(bucket), self._keys.filling(bucket)],
+                [secrets.token_hex(8), self._filling],
+            )
+            for bucket in range(BUCKETS)
+        )
 
     async def _run(self, name: str, hold: Hold, args: Sequence[str]) -> Sequence[bytes]:
-        customer_id = hold.customer_id
-        bucket = bucket_of(customer_id)
-        names = [
-            self._keys.hold(bucket, hold.hold_id),
-            self._keys.open_holds(bucket),
-            self._keys.places(customer_id),
-            self._keys.epoch(bucket),
-            self._keys.journal(bucket),
-            *(self._keys.account(customer_id, account.window) for account in hold.accounts),
-            *(self._keys.tokens(customer_id, limit) for limit in hold.token_limits),
-        ]
-        return _warm(await self._scripts.call(name, names, [*args, self._epochs[bucket]]))
+        names = self._keys.of_hold(hold)
+        epoch = self._epochs[bucket_of(hold.customer_id)]
+        return _warm(await self._scripts.call(name, names, [*args, epoch]))
+
+
+async def _together(calls: Iterable[Coroutine[None, None, Reply]]) -> list[Reply]:
+    """Wait for all *calls*, which are under way at once; none is left behind where one fails."""
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    answers: list[Reply] = []
+    for each in found:
+        if isinstance(each, BaseException):
+            raise each
+        answers.append(each)
+    return answers
 
 
 def _warm(reply: Reply) -> Sequence[bytes]:

@@ -3,6 +3,7 @@ What the scripts in `lua/` answer, as values.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 from relay_middleware.core.holds import (
     Balance,
@@ -82,7 +83,8 @@ def to_ended(hold: Hold, reply: Sequence[bytes]) -> Ended:
 
 def to_balances(numbers: Sequence[bytes]) -> tuple[Balance, ...]:
     """Read balances, four numbers each."""
-    amounts = [NanoUsd(int(number)) for number in numbers]
+    # Calling `NanoUsd` for each would take as long as reading it.
+    amounts = iter(cast("list[NanoUsd]", [int(number) for number in numbers]))
     return tuple(
         Balance(
             posted_nano_usd=posted,
@@ -90,9 +92,7 @@ def to_balances(numbers: Sequence[bytes]) -> tuple[Balance, ...]:
             credit_nano_usd=credit,
             expired_nano_usd=expired,
         )
-        for posted, held, credit, expired in zip(
-            *(amounts[i::_NUMBERS_OF_BALANCE] for i in range(_NUMBERS_OF_BALANCE)), strict=True
-        )
+        for posted, held, credit, expired in zip(*[amounts] * _NUMBERS_OF_BALANCE, strict=True)
     )
 
 

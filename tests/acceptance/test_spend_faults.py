@@ -21,12 +21,12 @@ LIMIT = 300
 CLIENTS, HOLDS = 4, 20
 
 
-async def clients(url: str, seed: int, name: str) -> dict[str, int]:
+async def clients(url: str, seed: int, name: str, way: str) -> dict[str, int]:
     """Run a process of four clients; return what each hold that it opened was charged."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(ROOT / "tests/fixtures/spend_clients.py"),
-        *(url, str(seed), name, str(CLIENTS), str(HOLDS), str(LIMIT)),
+        *(url, str(seed), name, str(CLIENTS), str(HOLDS), str(LIMIT), way),
         stdout=asyncio.subprocess.PIPE,
         env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
     )
@@ -37,8 +37,8 @@ async def clients(url: str, seed: int, name: str) -> dict[str, int]:
     return ended
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_lost_commands_and_replies_lose_no_money(redis_url: str, seed: int) -> None:
+@pytest.mark.parametrize(("way", "seed"), [("redis", 1), ("multiplexed", 2), ("multiplexed", 3)])
+async def test_lost_commands_and_replies_lose_no_money(redis_url: str, way: str, seed: int) -> None:
     """
     8 clients in 2 processes and 160 holds of 10 on a limit of 300: whatever is cut, counters and
     journal are the sum of what the clients were told, to the nano-dollar, nothing is held at the
@@ -47,7 +47,9 @@ async def test_lost_commands_and_replies_lose_no_money(redis_url: str, seed: int
     port = urlsplit(redis_url).port
     assert port is not None
     async with redis_store(redis_url) as subject, fault_proxy(port, seed) as proxy:
-        told = await asyncio.gather(*(clients(proxy.url, seed * 10 + i, f"p{i}") for i in range(2)))
+        told = await asyncio.gather(
+            *(clients(proxy.url, seed * 10 + i, f"p{i}", way) for i in range(2))
+        )
         (month,) = await subject.store.balances(ALICE, [window_of(Period.MONTH, AT)])
         journaled = await subject.journaled()
 

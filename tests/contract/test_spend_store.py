@@ -12,6 +12,7 @@ from fixtures.clock import FakeClock
 from fixtures.spend import (
     ALICE,
     AT,
+    SCRIPTS,
     ListJournal,
     Subject,
     balances,
@@ -584,9 +585,11 @@ async def _redis_client(redis_url: str) -> AsyncIterator[Redis]:
         yield client
 
 
-@pytest.fixture(name="redis_spend")
-async def _redis_spend(redis_url: str) -> AsyncIterator[RedisSpendStore]:
-    async with redis_store(redis_url) as subject:
+@pytest.fixture(name="redis_spend", params=SCRIPTS)
+async def _redis_spend(
+    request: pytest.FixtureRequest, redis_url: str
+) -> AsyncIterator[RedisSpendStore]:
+    async with redis_store(redis_url, way=request.param) as subject:
         assert isinstance(subject.store, RedisSpendStore)
         yield subject.store
 
@@ -699,11 +702,12 @@ async def test_redis_forgets_accounts_after_their_period(
     assert await redis_client.ttl(lifetime) == -1
 
 
-async def test_redis_away_is_said_without_the_password() -> None:
+@pytest.mark.parametrize("way", SCRIPTS)
+async def test_redis_away_is_said_without_the_password(way: str) -> None:
     """
     Nobody listens: the error names host and port and the remedy, never the password.
     """
-    store = RedisSpendStore(RedisScripts("redis://:hunter2@127.0.0.1:1"), now=lambda: AT)
+    store = RedisSpendStore(SCRIPTS[way]("redis://:hunter2@127.0.0.1:1"), now=lambda: AT)
 
     with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:1 did not answer") as raised:
         await store.reserve(hold())

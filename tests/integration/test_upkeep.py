@@ -41,9 +41,9 @@ from relay_middleware.ledger.sql import SqlLedger
 from relay_middleware.open_holds import OpenHolds
 from relay_middleware.ports.books import LedgerAdjustment
 from relay_middleware.ports.stores import Spend, SpendStore
-from relay_middleware.stores.connection import RedisScripts
 from relay_middleware.stores.keys import Keys, bucket_of
 from relay_middleware.stores.local import LocalSpendStore
+from relay_middleware.stores.multiplexed import MultiplexedScripts
 from relay_middleware.stores.redis import RedisSpendStore
 from relay_middleware.stores.spool import FileSpool
 from relay_middleware.upkeep import RECONCILE_EVERY, TAKE_OVER_EVERY, Books, Upkeep
@@ -208,7 +208,7 @@ def _either(
 
 
 def in_redis(redis_url: str, _: QueueJournal) -> SpendStore:
-    return RedisSpendStore(RedisScripts(redis_url), now=lambda: AT)
+    return RedisSpendStore(MultiplexedScripts(redis_url), now=lambda: AT)
 
 
 def in_process(folder: Path, journal: QueueJournal) -> SpendStore:
@@ -688,7 +688,7 @@ async def test_a_database_that_hangs_costs_no_hold(world: World) -> None:
     every 20 seconds.
     """
     process = await world.process()
-    store = TouchedStore(RedisScripts("redis://127.0.0.1:1"), now=lambda: AT)
+    store = TouchedStore(MultiplexedScripts("redis://127.0.0.1:1"), now=lambda: AT)
     ledger = HangingLedger(world.database)
     pauses_s: list[float] = []
 
@@ -721,7 +721,7 @@ async def test_after_an_outage_those_who_live_come_first(world: World, client: R
     process = await world.process()
     await process.reserve(hold("of the dead", 60, month=None))
     await client.zadd(Keys().open_holds(7), {"of the dead": 1})
-    store = FlakyStore(RedisScripts(world.redis_url), now=lambda: AT)
+    store = FlakyStore(MultiplexedScripts(world.redis_url), now=lambda: AT)
     upkeep = Upkeep(
         books_of(world, process, spend=store), worker_id="w9", hold_ttl_s=60, has_peers=_no
     )
@@ -746,7 +746,7 @@ async def test_it_ends_although_a_cancellation_is_lost(
     """
     monkeypatch.setattr(tasks, "AGAIN_S", 0.01)
     process = await world.process()
-    store = DeafStore(RedisScripts("redis://127.0.0.1:1"), now=lambda: AT)
+    store = DeafStore(MultiplexedScripts("redis://127.0.0.1:1"), now=lambda: AT)
     upkeep = Upkeep(
         books_of(world, process, spend=store), worker_id="w9", hold_ttl_s=60, has_peers=_no
     )
@@ -822,7 +822,7 @@ async def test_a_store_that_is_away_is_said_once(world: World) -> None:
     """
 
     process = await world.process()
-    store = AwayStore(RedisScripts("redis://127.0.0.1:1"), now=lambda: AT)
+    store = AwayStore(MultiplexedScripts("redis://127.0.0.1:1"), now=lambda: AT)
     store.is_away = False
     has_run = asyncio.Event()
     pauses_s: list[float] = []
@@ -867,7 +867,7 @@ class FlakyStore(RedisSpendStore):
 class TouchedStore(RedisSpendStore):
     """A store that is warm and empty, and counts how often its holds were touched."""
 
-    def __init__(self, scripts: RedisScripts, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, scripts: MultiplexedScripts, *, now: Callable[[], datetime]) -> None:
         super().__init__(scripts, now=now)
         self.touches = 0
         self.has_touched = asyncio.Condition()
@@ -896,7 +896,7 @@ class DeafStore(RedisSpendStore):
         lost: How many it has lost.
     """
 
-    def __init__(self, scripts: RedisScripts, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, scripts: MultiplexedScripts, *, now: Callable[[], datetime]) -> None:
         super().__init__(scripts, now=now)
         self.has_begun = asyncio.Event()
         self.lost = 0

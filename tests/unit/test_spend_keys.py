@@ -4,6 +4,7 @@ Key names: one slot for each script, no two things with one name.
 
 from datetime import UTC, datetime
 
+from fixtures.spend import hold
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
@@ -43,6 +44,24 @@ def test_names() -> None:
     assert (keys.epoch(7), keys.journal(7)) == ("relay:{07}:epoch", "relay:{07}:j")
     assert (keys.claim("fill"), keys.rates) == ("relay:{00}:claim:fill", "relay:rates")
     assert Keys("other").epoch(7) == "other:{07}:epoch"
+
+
+def test_the_keys_of_a_hold_are_those_of_its_parts() -> None:
+    """
+    Made at once, the names are the same: hold, open holds, places, epoch, journal, then the
+    accounts, then the token windows.
+    """
+    keys, held = Keys("other"), hold(token_limits=(PER_MINUTE,))
+
+    assert keys.of_hold(held) == [
+        keys.hold(7, held.hold_id),
+        keys.open_holds(7),
+        keys.places(held.customer_id),
+        keys.epoch(7),
+        keys.journal(7),
+        *(keys.account(held.customer_id, account.window) for account in held.accounts),
+        keys.tokens(held.customer_id, PER_MINUTE),
+    ]
 
 
 @given(IDS)

@@ -2,6 +2,7 @@
 What the scripts are given: the keys of one slot, amounts as text.
 """
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -12,7 +13,9 @@ from relay_middleware.core.holds import Adjustment
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.money import NO_MONEY, NanoUsd
 from relay_middleware.core.rates import TokenLimit
+from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.ports.stores import Spend
+from relay_middleware.stores.breaker import Breaker, BreakingScripts
 from relay_middleware.stores.connection import Reply
 from relay_middleware.stores.encoding import encode_hold
 from relay_middleware.stores.keys import BUCKETS
@@ -109,3 +112,70 @@ async def test_amounts_travel_as_text() -> None:
 
     (_, _, args), *_ = scripts.calls
     assert args[:3] == ["h1", "9007199254740991", "60000"]
+
+
+class AwayScripts(RecordingScripts):
+    """
+    Attributes:
+        failing: Numbers of the calls that fail, counted from 0.
+        ended: How many calls have ended.
+    """
+
+    def __init__(self, *failing: int) -> None:
+        super().__init__()
+        self.failing = failing
+        self.ended = 0
+
+    async def call(self, name: str, keys: Sequence[str], args: Sequence[str]) -> Reply:
+        number = len(self.calls)
+        reply = await super().call(name, keys, args)
+        if number not in self.failing:
+            # Later than those that fail.
+            await asyncio.sleep(0)
+        self.ended += 1
+        if number in self.failing:
+            raise StoreUnavailableError("away")
+        return reply
+
+
+async def test_the_generation_is_asked_for_in_one_turn() -> None:
+    """
+    The first bucket is asked for alone, the other 63 together, without waiting for one another.
+    """
+    scripts = AwayScripts()
+    asked = asyncio.create_task(RedisSpendStore(scripts, now=lambda: AT).generation())
+    await asyncio.sleep(0)
+    alone = len(scripts.calls)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert (alone, len(scripts.calls)) == (1, BUCKETS)
+    assert await asked == " ".join(["epoch"] * BUCKETS)
+
+
+async def test_a_breaker_that_tries_one_call_lets_the_generation_through() -> None:
+    """
+    Redis was away and is back: the first question to it is the whole generation, and is answered.
+    """
+    seconds = [100.0]
+    breaker = Breaker(monotonic_s=lambda: seconds[0])
+    scripts = BreakingScripts(AwayScripts(0, 1, 2), breaker)
+    store = RedisSpendStore(scripts, now=lambda: AT)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailableError):
+            await store.generation()
+    seconds[0] += 1
+
+    assert await store.generation() == " ".join(["epoch"] * BUCKETS)
+
+
+async def test_where_one_bucket_fails_no_other_is_left_behind() -> None:
+    """
+    Of the 64 calls of a sweep the third fails: that is told when all have ended.
+    """
+    scripts = AwayScripts(2)
+
+    with pytest.raises(StoreUnavailableError):
+        await RedisSpendStore(scripts, now=lambda: AT).sweep()
+
+    assert scripts.ended == BUCKETS
