@@ -2,24 +2,22 @@
 Request rates, counted by `limits`: sliding windows, in memory or in Redis.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Sequence
 from functools import cache
 from math import floor
 from typing import Self
 from urllib.parse import quote
 
 from limits import RateLimitItem, parse
-from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
-from redis.asyncio import BlockingConnectionPool
 
 from relay_middleware.core.rates import RateStatus
 from relay_middleware.errors import StoreUnavailableError
-from relay_middleware.stores.breaker import Breaker
-from relay_middleware.stores.connection import address_of, connection_pool
+from relay_middleware.stores.connection import Scripts
 from relay_middleware.stores.keys import RELAY_KEYS, Keys
+from relay_middleware.stores.rate_storage import ScriptedStorage
 
 
 class LimitsRateLimiter:
@@ -27,51 +25,24 @@ class LimitsRateLimiter:
     `RateLimiter` over `limits`' sliding window counter: a refused request is not counted.
     """
 
-    def __init__(
-        self,
-        storage: MemoryStorage | RedisStorage,
-        *,
-        where: str,
-        pool: BlockingConnectionPool | None = None,
-        breaker: Breaker | None = None,
-    ) -> None:
-        """
-        Args:
-            where: Names the storage in messages.
-            pool: Closed with this.
-            breaker: Spares the storage, and those who wait, while it does not answer.
-        """  # fmt: skip
+    def __init__(self, storage: MemoryStorage | ScriptedStorage) -> None:
         self._storage = storage
         self._counter = SlidingWindowCounterRateLimiter(storage)
-        self._where = where
-        self._pool = pool
-        self._breaker = breaker
 
     @classmethod
     def in_memory(cls) -> Self:
         """Return one that counts in this process."""
-        return cls(MemoryStorage(wrap_exceptions=True), where="memory")
+        return cls(MemoryStorage(wrap_exceptions=True))
 
     @classmethod
-    def in_redis(
-        cls, redis_url: str, *, keys: Keys = RELAY_KEYS, breaker: Breaker | None = None
-    ) -> Self:
+    def in_redis(cls, scripts: Scripts, *, keys: Keys = RELAY_KEYS) -> Self:
         """
         Return one that counts in Redis.
 
-        Through a pool of its own: `limits`' default one fails at 101 calls at once (measured).
-        """
-        pool = connection_pool(redis_url)
-        storage = RedisStorage(
-            "async+redis://",
-            wrap_exceptions=True,
-            implementation="redispy",
-            key_prefix=keys.rates,
-            # Typed too narrowly by `limits`, whose documentation passes a pool here.
-            connection_pool=pool,  # type: ignore[arg-type]
-        )
-        where = f"Redis at {address_of(redis_url)}"
-        return cls(storage, where=where, pool=pool, breaker=breaker)
+        Args:
+            scripts: Left open: they are the spend store's.
+        """  # fmt: skip
+        return cls(ScriptedStorage(scripts, key_prefix=keys.rates))
 
     async def hit(self, subject: str, rate_limits: Sequence[str]) -> RateStatus | None:
         """
@@ -82,37 +53,26 @@ class LimitsRateLimiter:
             has not counted the request.
         """
         name = _name(subject)
-        async with self._asking():
+        try:
             for limit in rate_limits:
                 if not await self._counter.hit(_item(limit), name):
                     return await self._status(name, limit)
+        except StorageError as error:
+            raise _unavailable(error) from error
         return None
 
     async def status(self, subject: str, rate_limits: Sequence[str]) -> tuple[RateStatus, ...]:
         """Report each of *rate_limits* without counting."""
         name = _name(subject)
-        async with self._asking():
+        try:
             return tuple([await self._status(name, limit) for limit in rate_limits])
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        if self._pool is not None:
-            await self._pool.aclose()
+        except StorageError as error:
+            raise _unavailable(error) from error
 
     async def _status(self, name: str, limit: str) -> RateStatus:
         item = _item(limit)
         window = await self._storage.get_sliding_window(item.key_for(name), item.get_expiry())
         return status_of(limit, *window)
-
-    @asynccontextmanager
-    async def _asking(self) -> AsyncIterator[None]:
-        async with nullcontext() if self._breaker is None else self._breaker.asking():
-            try:
-                yield
-            except StorageError as error:
-                raise StoreUnavailableError(
-                    f"request rates cannot be counted: {self._where} failed"
-                ) from error
 
 
 def status_of(
@@ -143,6 +103,10 @@ def status_of(
         remaining_requests=max(0, item.amount - floor(fading + current)),
         reset_after_s=max(0.0, reset_after_s),
     )
+
+
+def _unavailable(error: StorageError) -> StoreUnavailableError:
+    return StoreUnavailableError(f"request rates cannot be counted: {error.storage_error}")
 
 
 def _name(subject: str) -> str:
