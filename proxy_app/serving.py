@@ -4,6 +4,7 @@ The server around the application: its socket, its workers, and how they end.
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import socket
@@ -126,6 +127,8 @@ def serve_here(config: Config, listener: socket.socket, when_ready: Callable[[st
             server.should_exit = True
 
         with _ending_cleanly(end):
+            gc.collect()
+            gc.freeze()
             when_ready(address_of(listener))
             await server.serve([listener])
 

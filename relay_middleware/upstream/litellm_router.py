@@ -51,10 +51,6 @@ class Router(Protocol):
         self, kwargs: Mapping[str, object], response: None, start: None, end: None, /
     ) -> bool: ...
 
-    def sync_deployment_callback_on_success(
-        self, kwargs: Mapping[str, object], response: None, start: None, end: None, /
-    ) -> str | None: ...
-
     def discard(self) -> None: ...
 
 

@@ -1,6 +1,6 @@
 """
-Routing: LiteLLM's Router picks the deployment, leaves out failing ones and falls back, around our
-own attempt.
+Routing: LiteLLM's Router leaves out failing deployments and falls back, around our own attempt. It
+is asked where something is wrong; a group none of which is left out is drawn from without it.
 
 Rules for editors. The Router sees neither a credential nor an address nor a name of the operator's:
 nothing in its wildcards, aliases and prefixes can match, and nothing of ours can be in its errors.
@@ -10,7 +10,7 @@ relied upon beyond LiteLLM's documentation is stated as tests in
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -26,6 +26,7 @@ from relay_middleware.errors import (
 from relay_middleware.ports.providers import RefusedAnswer, UpstreamCall
 from relay_middleware.ports.stores import Clock
 from relay_middleware.upstream import probing
+from relay_middleware.upstream.drawing import Draws
 from relay_middleware.upstream.failures import BROKEN_ANSWER, DeploymentFailedError
 from relay_middleware.upstream.litellm_router import make_router
 from relay_middleware.upstream.topology import Fallbacks, topology
@@ -72,6 +73,8 @@ class LiteLlmUpstream:
         self._deployment_by_id = {str(each.deployment_id): each for each in deployments}
         self._wire = wire
         self._translation = translation
+        self._draws = Draws(self._topology.groups)
+        self._failed: set[DeploymentId] = set()
         self._last_attempts: dict[DeploymentId, Attempt] = {}
         self._clock = clock
         self._cooldown_time_s = cooldown_time_s
@@ -99,9 +102,44 @@ class LiteLlmUpstream:
         if group is None:
             raise UpstreamFailedError("there is no such model")
         attempts: list[Attempt] = []
+        drawn = self._draws.draw(group, self._left_out())
+        if drawn is None:
+            return await self._route(call, group, attempts)
+        try:
+            answer = await self._attempt(call, drawn, attempts)
+        except DeploymentFailedError as error:
+            return await self._route(call, group, attempts, failed=error)
+        return replace(answer, attempts=tuple(attempts))
+
+    def _left_out(self) -> Collection[DeploymentId]:
+        """Deployments that are left out for now; only one that has failed can be."""
+        if self._failed:
+            self._failed.intersection_update(self._cooling(self._failed))
+        return self._failed
+
+    async def _route(
+        self,
+        call: UpstreamCall,
+        group: str,
+        attempts: list[Attempt],
+        *,
+        failed: DeploymentFailedError | None = None,
+    ) -> Answer:
+        """
+        Have the Router pick from *group* and fall back from it.
+
+        Args:
+            attempts: What was tried before; the Router's attempts are added.
+            failed: How the first of them failed, if it was made already.
+        """
         failures: list[DeploymentFailedError] = []
 
         async def attempt(**kwargs: object) -> Answer:
+            nonlocal failed
+            if failed is not None:
+                error, failed = failed, None
+                failures.append(error)
+                raise error
             # Among these the Router tells itself whom to skip: the selection must get them.
             picked = await self._router.async_get_available_deployment(
                 model=kwargs["model"], request_kwargs=kwargs
@@ -111,7 +149,6 @@ class LiteLlmUpstream:
                 return await self._attempt(call, deployment, attempts)
             except DeploymentFailedError as error:
                 failures.append(error)
-                self._report_failure(deployment, error)
                 raise
 
         try:
@@ -155,13 +192,12 @@ class LiteLlmUpstream:
         except DeploymentFailedError as error:
             is_late = error.has_timed_out
             note(AttemptOutcome.TIMED_OUT if is_late else AttemptOutcome.FAILED, error.http_status)
+            self._report_failure(deployment, error)
             raise
         if isinstance(answer, RefusedAnswer):
             note(AttemptOutcome.REFUSED, answer.status_code)
         else:
             note(AttemptOutcome.SERVED, _OK)
-        # Successes count where LiteLLM leaves out by share of failures; under a policy it does not.
-        self._router.sync_deployment_callback_on_success(_report(deployment), None, None, None)
         return answer
 
     def _sender(self, deployment: Deployment) -> Wire | Translation:
@@ -169,20 +205,20 @@ class LiteLlmUpstream:
 
     def status(self) -> tuple[DeploymentStatus, ...]:
         """Return what this process last saw of each deployment."""
-        cooling = self._cooling()
+        cooling = self._cooling(self._last_attempts)
         return tuple(
             _status(deployment, self._last_attempts.get(deployment.deployment_id), cooling)
             for deployment in self._deployment_by_id.values()
         )
 
-    def _cooling(self) -> Mapping[str, float]:
-        """Seconds for which deployments are still left out, by their identifiers."""
+    def _cooling(self, deployment_ids: Iterable[DeploymentId]) -> Mapping[DeploymentId, float]:
+        """Seconds for which those of *deployment_ids* that are left out still are."""
         now_s = time.time()
         active = self._router.cooldown_cache.get_active_cooldowns(
-            model_ids=list(self._deployment_by_id), parent_otel_span=None
+            model_ids=[str(each) for each in deployment_ids], parent_otel_span=None
         )
         return {
-            name: max(0.0, value["timestamp"] + value["cooldown_time"] - now_s)
+            DeploymentId(name): max(0.0, value["timestamp"] + value["cooldown_time"] - now_s)
             for name, value in active
         }
 
@@ -203,6 +239,7 @@ class LiteLlmUpstream:
         return await probing.probe(deployment, send)
 
     def _report_failure(self, deployment: Deployment, error: DeploymentFailedError) -> None:
+        self._failed.add(deployment.deployment_id)
         self._router.deployment_callback_on_failure(
             {**_report(deployment), "exception": error}, None, None, None
         )
@@ -245,7 +282,7 @@ def _report(deployment: Deployment) -> dict[str, object]:
 
 
 def _status(
-    deployment: Deployment, last: Attempt | None, cooling_s_by_id: Mapping[str, float]
+    deployment: Deployment, last: Attempt | None, cooling_s_by_id: Mapping[DeploymentId, float]
 ) -> DeploymentStatus:
     return DeploymentStatus(
         deployment_id=deployment.deployment_id,
@@ -255,7 +292,7 @@ def _status(
         last_outcome=None if last is None else last.outcome,
         last_status_code=None if last is None else last.status_code,
         last_at=None if last is None else last.ended_at,
-        cooling_s=cooling_s_by_id.get(str(deployment.deployment_id), 0.0),
+        cooling_s=cooling_s_by_id.get(deployment.deployment_id, 0.0),
     )
 
 
