@@ -68,6 +68,7 @@ class Admitted:
         output_cap_tokens: To be written into the forwarded request, or None.
         is_cap_lowered: Whether it is less than was asked for, or than the tier's own.
         reserved: The store's answer; None: it is away, and the tier is served all the same.
+        rates: What is left of the request rates; nothing where the store is away.
     """
 
     hold: Hold
@@ -78,6 +79,7 @@ class Admitted:
     output_cap_tokens: int | None
     is_cap_lowered: bool
     reserved: Reserved | None
+    rates: tuple[RateStatus, ...]
 
     @property
     def remaining_nano_usd(self) -> NanoUsd | None:
@@ -184,12 +186,13 @@ class Admission:
     async def _count_new(self, key: ApiKey, tier_name: str) -> RateStatus | None:
         """Count a new customer of the tier; return what refuses it."""
         try:
-            return await self._services.rates.hit(f"key:{key.api_key_id}", (NEW_CUSTOMERS,))
+            count = await self._services.rates.hit(f"key:{key.api_key_id}", (NEW_CUSTOMERS,))
         except StoreUnavailableError:
             tier = self._services.tiers[tier_name]
             if outage_policy(tier, has_spend_limit=bool(tier.spend_limits)) is OnOutage.OPEN:
                 return None
             raise
+        return count.refusing
 
     async def admit(self, asked: Asked) -> Admitted:
         """
@@ -207,7 +210,7 @@ class Admission:
         reserving = Reserving(self._services, tier, policy)
         found, reserved = await reserving.reserve(wanted)
         self._services.open_holds.add(found.hold)
-        await reserving.count(found.hold)
+        rates = await reserving.count(found.hold)
         cap = found.cap_tokens
         is_cut = cap != wanted.cap_tokens or _is_lowered(asked.call.asked_output_tokens, cap)
         return Admitted(
@@ -219,6 +222,7 @@ class Admission:
             output_cap_tokens=cap,
             is_cap_lowered=is_cut,
             reserved=reserved,
+            rates=rates,
         )
 
     def _wanted(self, asked: Asked, customer: Customer, tier: Tier, model: str) -> Wanted:

@@ -23,7 +23,6 @@ from relay_middleware.core.deployments import Deployment
 from relay_middleware.core.endpoints.endpoint import Endpoint
 from relay_middleware.core.keys import KeyRight
 from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.rates import RateStatus
 from relay_middleware.core.records import NO_ANSWER, Attempt
 from relay_middleware.core.refusals import Refusal, RefusedError
 from relay_middleware.core.sse import EventStreamDecoder, EventTooLongError
@@ -39,7 +38,6 @@ from relay_middleware.core.usage import (
 from relay_middleware.ending import vacate
 from relay_middleware.errors import (
     NoDeploymentError,
-    StoreUnavailableError,
     StreamBrokenError,
     UpstreamError,
     UpstreamTimeoutError,
@@ -87,7 +85,6 @@ class Completion:
         self._annotator: StreamAnnotator | None = None
         self._stream: StreamAnswer | None = None
         self._is_broken = False
-        self._rates: asyncio.Task[tuple[RateStatus, ...]] | None = None
 
     async def run(self) -> None:
         """
@@ -108,8 +105,6 @@ class Completion:
             # The client has gone, and so has the time in which its answer is read all the same.
             self._line.is_client_gone = True
         finally:
-            if self._rates is not None:
-                self._rates.cancel()
             if not self._settlement.is_ended:
                 await self._settle_unfinished()
 
@@ -143,8 +138,6 @@ class Completion:
         """Have the request answered, a stream to its end; None if the client was gone before."""
         if self._watch.is_gone:
             return None
-        if self._admitted.tier.rate_limits:
-            self._rates = asyncio.create_task(self._rate_status())
         # From here on money may be spent: whoever finds this process dead must know.
         self._services.spool.dispatching(self._admitted.hold)
         answer = await self._services.upstream.send(self._call())
@@ -155,7 +148,7 @@ class Completion:
             async with contextlib.aclosing(answer.chunks):
                 self._stream = answer
                 self._annotator = self._new_annotator(answer.deployment)
-                await self._responder.start(200, await self._stream_headers(answer))
+                await self._responder.start(200, self._stream_headers(answer))
                 self._is_broken = await self._pump(answer, self._annotator)
         return answer
 
@@ -220,7 +213,7 @@ class Completion:
         headers = [
             *annotation.to_headers(receipt),
             *annotation.dropped_headers(answer.dropped),
-            *await self._limit_headers(),
+            *self._limit_headers(),
         ]
         await self._responder.send_json(200, headers, body)
 
@@ -346,7 +339,7 @@ class Completion:
             is_priced=deployment.price is not None,
         )
 
-    async def _stream_headers(self, answer: StreamAnswer) -> HeaderPairs:
+    def _stream_headers(self, answer: StreamAnswer) -> HeaderPairs:
         admitted = self._admitted
         return [
             *STREAM_HEADERS,
@@ -356,26 +349,16 @@ class Completion:
             *annotation.route_headers(answer.deployment.provider, len(self._attempts)),
             *annotation.dropped_headers(answer.dropped),
             *annotation.remaining_headers(admitted.remaining_nano_usd),
-            *await self._limit_headers(),
+            *self._limit_headers(),
         ]
 
-    async def _limit_headers(self) -> HeaderPairs:
+    def _limit_headers(self) -> HeaderPairs:
         """Headers of the limits: requests, tokens, and the output cap where it was lowered."""
         headers = annotation.token_headers(self._admitted.tokens)
         if self._admitted.is_cap_lowered:
             headers.append((b"x-relay-output-cap", b"%d" % (self._admitted.output_cap_tokens or 0)))
-        if self._rates is not None:
-            headers.extend(annotation.rate_headers(await self._rates))
+        headers.extend(annotation.rate_headers(self._admitted.rates))
         return headers
-
-    async def _rate_status(self) -> tuple[RateStatus, ...]:
-        customer_id = self._admitted.hold.customer_id
-        try:
-            return await self._services.rates.status(
-                f"customer:{customer_id}", self._admitted.tier.rate_limits
-            )
-        except StoreUnavailableError:
-            return ()  # these headers are a courtesy; the answer is worth more
 
 
 def _refusal_of(error: UpstreamError) -> Refusal:

@@ -32,7 +32,7 @@ from relay_middleware.stores.connection import RedisScripts
 from relay_middleware.stores.keys import Keys
 from relay_middleware.stores.local import LocalSpendStore
 from relay_middleware.stores.multiplexed import MultiplexedScripts, can_multiplex
-from relay_middleware.stores.rate_limits import LimitsRateLimiter
+from relay_middleware.stores.rate_limits import WindowRateLimiter
 from relay_middleware.stores.redis import RedisSpendStore
 from relay_middleware.stores.spool import FileSpool
 from relay_middleware.stores.stream import CLAIM_AFTER_MS, Sink, StreamJournal
@@ -69,7 +69,7 @@ class Parts:
     services: Services
     database: Database
     spend: SpendStore
-    rates: LimitsRateLimiter
+    rates: WindowRateLimiter
     directory: SqlDirectory
     spool: FileSpool
     journal: QueueJournal
@@ -187,7 +187,7 @@ def _upstream(config: Config, clock: Clock) -> tuple[LiteLlmUpstream, tuple[str,
 @dataclass(frozen=True, slots=True)
 class _Stores:
     spend: SpendStore
-    rates: LimitsRateLimiter
+    rates: WindowRateLimiter
     journal: QueueJournal
     stream: StreamJournal | None
     breaker: Breaker | None = None
@@ -217,7 +217,7 @@ def _stores(
     journal = QueueJournal(ledger, on_appended=appended)
     if config.redis_url is None:
         spend = LocalSpendStore(state_dir=config.state_dir, clock=clock, journal=journal)
-        return _Stores(spend, LimitsRateLimiter.in_memory(), journal, None)
+        return _Stores(spend, WindowRateLimiter.in_memory(), journal, None)
     unguarded = scripts_of(config.redis_url)
     breaker = Breaker(monotonic_s=time.monotonic, most_at_once=unguarded.most_at_once)
     scripts = BreakingScripts(unguarded, breaker)
@@ -231,7 +231,7 @@ def _stores(
         claim_after_ms=min(CLAIM_AFTER_MS, config.hold_ttl_s * 1000),
         keys=keys,
     )
-    rates = LimitsRateLimiter.in_redis(scripts, keys=keys)
+    rates = WindowRateLimiter.in_redis(scripts, keys=keys)
     return _Stores(spend, rates, journal, stream, breaker)
 
 

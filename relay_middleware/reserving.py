@@ -23,6 +23,7 @@ from relay_middleware.core.holds import (
     TooManyAtOnce,
     TooManyTokens,
 )
+from relay_middleware.core.rates import RateStatus
 from relay_middleware.core.refusals import Refusal, RefusedError
 from relay_middleware.core.tiers import OnOutage, Tier
 from relay_middleware.ending import give_back
@@ -117,19 +118,19 @@ class Reserving:
             self._services.background.spawn(give_back(self._services, hold))
             raise
 
-    async def count(self, hold: Hold) -> None:
+    async def count(self, hold: Hold) -> tuple[RateStatus, ...]:
         """
-        Count the request that *hold*, which is open, is for.
+        Count the request that *hold*, which is open, is for; return what is left of the rates.
 
         Raises:
             RefusedError: 429, a rate is used up. The hold is given back.
             StoreUnavailableError: As of `reserve`.
         """
         if not self._tier.rate_limits:
-            return
+            return ()
         is_decided = False
         try:
-            refusing = await self._services.rates.hit(
+            count = await self._services.rates.hit(
                 f"customer:{hold.customer_id}", self._tier.rate_limits
             )
             is_decided = True
@@ -137,17 +138,20 @@ class Reserving:
             is_decided = self._policy is OnOutage.OPEN
             if not is_decided:
                 raise
-            return
+            return ()
         finally:
             if not is_decided:
                 # Whatever ends the request here, nobody else knows of the hold.
                 self._services.background.spawn(give_back(self._services, hold))
-        if refusing is not None:
+        if count.refusing is not None:
             # Before the refusal is told: who repeats the request at once must find it given back.
             await give_back(self._services, hold)
             raise RefusedError(
-                limit_refusals.rate_limit_exceeded(refusing.limit, refusing.reset_after_s)
+                limit_refusals.rate_limit_exceeded(
+                    count.refusing.limit, count.refusing.reset_after_s
+                )
             )
+        return count.counted
 
 
 def _refusal(wanted: Wanted, refused: Refused) -> Refusal:

@@ -27,6 +27,20 @@ class RateStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RateCount:
+    """
+    What came of counting one request against several rates.
+
+    Attributes:
+        counted: What is left of those that have counted it, in their order.
+        refusing: The first that has refused it; None: all have counted it.
+    """
+
+    counted: tuple[RateStatus, ...]
+    refusing: RateStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TokenLimit:
     """
     The most tokens, input and output together, within any window of some length.

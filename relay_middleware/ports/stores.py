@@ -13,7 +13,7 @@ from relay_middleware.core.holds import Adjustment, Balance, Ended, Hold, Refuse
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.money import NO_MONEY, NanoUsd
 from relay_middleware.core.periods import PeriodWindow
-from relay_middleware.core.rates import RateStatus
+from relay_middleware.core.rates import RateCount
 from relay_middleware.core.records import RequestEnded
 
 EndedOf = Callable[[Sequence[HoldId]], Awaitable[Collection[HoldId]]]
@@ -232,20 +232,14 @@ class SpendStore(Protocol):
 class RateLimiter(Protocol):
     """
     Counts requests per subject: any text, such as a customer's id.
-
-    Both methods may raise `StoreUnavailableError`.
     """
 
-    async def hit(self, subject: str, rate_limits: Sequence[str]) -> RateStatus | None:
+    async def hit(self, subject: str, rate_limits: Sequence[str]) -> RateCount:
         """
-        Count one request against *rate_limits*, in their order.
+        Count one request against *rate_limits*, in their order, up to the first that refuses it:
+        that one and those after it have not counted it.
 
-        Returns:
-            None if all of them admit it; else the first that refuses, which, like those after it,
-            has not counted the request.
+        Raises:
+            StoreUnavailableError: It may or may not have been counted.
         """
-        ...
-
-    async def status(self, subject: str, rate_limits: Sequence[str]) -> tuple[RateStatus, ...]:
-        """Report each of *rate_limits* without counting."""
         ...

@@ -239,7 +239,8 @@ async def test_shorter_rate_refuses_before_the_longer_counts(
     tmp_path: Path, simulator: Simulator, provider: str, stores: dict[str, object]
 ) -> None:
     """
-    Five requests under 1 an hour and 5 a day use up one of the day's five, not five.
+    Five requests under 1 an hour and 5 a day use up one of the day's five, not five: one more
+    leaves three.
     """
     limits = ["5/day", "1/hour"]
     config = configuration(provider, stores, rate_limits=limits, spend_limits=[])
@@ -248,8 +249,8 @@ async def test_shorter_rate_refuses_before_the_longer_counts(
 
         assert codes(answers) == {"ok": 1, "rate_limit_exceeded": 4}
         assert answers[0].headers["x-ratelimit-limit-requests"] == "1"
-        status = await world.relay.services.rates.status("customer:alice", ["5/day"])
-        assert status[0].remaining_requests == 4
+        count = await world.relay.services.rates.hit("customer:alice", ["5/day"])
+        assert [status.remaining_requests for status in count.counted] == [3]
 
 
 async def test_margin_is_charged_and_shown(

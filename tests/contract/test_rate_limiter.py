@@ -13,65 +13,78 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.stores.breaker import Breaker, BreakingScripts
 from relay_middleware.stores.multiplexed import MultiplexedScripts
-from relay_middleware.stores.rate_limits import LimitsRateLimiter, status_of
-from relay_middleware.stores.rate_storage import ScriptedStorage
+from relay_middleware.stores.rate_limits import (
+    Hit,
+    ScriptedWindows,
+    WindowRateLimiter,
+    status_of,
+)
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(name="rates", params=["memory", *SCRIPTS])
-async def _rates(request: pytest.FixtureRequest) -> AsyncIterator[LimitsRateLimiter]:
+async def _rates(request: pytest.FixtureRequest) -> AsyncIterator[WindowRateLimiter]:
     """
     Every implementation, one at a time.
     """
     if request.param == "memory":
-        yield LimitsRateLimiter.in_memory()
+        yield WindowRateLimiter.in_memory()
     else:
         scripts = SCRIPTS[request.param](request.getfixturevalue("redis_url"))
-        yield LimitsRateLimiter.in_redis(scripts)
+        yield WindowRateLimiter.in_redis(scripts)
         await scripts.aclose()
 
 
-async def test_the_limit_is_inclusive(rates: LimitsRateLimiter) -> None:
+async def test_the_limit_is_inclusive(rates: WindowRateLimiter) -> None:
     """
     Of three a day the third passes and the fourth is refused, with the limit's numbers.
     """
-    assert [await rates.hit("alice", ["3/day"]) for _ in range(3)] == [None] * 3
+    counts = [await rates.hit("alice", ["3/day"]) for _ in range(4)]
 
-    refusing = await rates.hit("alice", ["3/day"])
-
+    assert [count.refusing is None for count in counts] == [True, True, True, False]
+    refusing = counts[-1].refusing
     assert refusing is not None
     assert (refusing.limit, refusing.limit_requests, refusing.remaining_requests) == ("3/day", 3, 0)
     assert 0 < refusing.reset_after_s <= 86_400
 
 
-async def test_a_limit_of_one(rates: LimitsRateLimiter) -> None:
+async def test_a_limit_of_one(rates: WindowRateLimiter) -> None:
     """
     One a day admits exactly one (LESSONS G: off by one at limit 1).
     """
-    assert await rates.hit("alice", ["1/day"]) is None
-    assert await rates.hit("alice", ["1/day"]) is not None
+    assert (await rates.hit("alice", ["1/day"])).refusing is None
+    assert (await rates.hit("alice", ["1/day"])).refusing is not None
 
 
-async def test_a_refused_request_is_not_counted_by_later_limits(rates: LimitsRateLimiter) -> None:
+async def test_a_refused_request_is_not_counted_by_later_limits(rates: WindowRateLimiter) -> None:
     """
-    Refused by 1 an hour, a request uses up nothing of 9 a day: 1 of them is gone, not 3.
+    Refused twice by 1 an hour, a customer has used up nothing of 9 a day by that: of a request that
+    is counted 7 are left, not 5.
     """
     for _ in range(3):
         await rates.hit("alice", ["1/hour", "9/day"])
 
-    _, day = await rates.status("alice", ["1/hour", "9/day"])
+    count = await rates.hit("alice", ["9/day"])
 
-    assert day.remaining_requests == 8
+    assert [status.remaining_requests for status in count.counted] == [7]
 
 
-async def test_status_does_not_count(rates: LimitsRateLimiter) -> None:
+async def test_what_is_left_is_told_with_the_count(rates: WindowRateLimiter) -> None:
     """
-    Looking ten times leaves two of two.
+    Of 2 an hour and 9 a day a request leaves 1 and 8; the third is told what refuses it, and of
+    none that has counted it.
     """
-    seen = [(await rates.status("alice", ["2/day"]))[0].remaining_requests for _ in range(10)]
+    limits = ["2/hour", "9/day"]
+    first, _, third = [await rates.hit("alice", limits) for _ in range(3)]
 
-    assert seen == [2] * 10
+    assert [(each.limit, each.remaining_requests) for each in first.counted] == [
+        ("2/hour", 1),
+        ("9/day", 8),
+    ]
+    assert third.counted == ()
+    assert third.refusing is not None
+    assert third.refusing.limit == "2/hour"
 
 
 @pytest.mark.parametrize(
@@ -91,18 +104,20 @@ async def test_the_reset_is_when_one_more_is_left(
     """
     Of 3 a day: what two windows leave, and the seconds until one more is left.
     """
-    status = status_of("3/day", *window)
+    status = status_of("3/day", Hit(True, *window))  # noqa: FBT003
 
     assert (status.remaining_requests, status.reset_after_s) == (remaining, reset_after_s)
 
 
-async def test_subjects_do_not_touch_each_other(rates: LimitsRateLimiter) -> None:
+async def test_subjects_do_not_touch_each_other(rates: WindowRateLimiter) -> None:
     """
     `a/b` under one a day is not `a` or `b`, although `limits` joins names with a slash.
     """
     subjects = ["a", "a/b", "b", "a/b/1/1/day"]
 
-    assert [await rates.hit(subject, ["1/day"]) for subject in subjects] == [None] * 4
+    counts = [await rates.hit(subject, ["1/day"]) for subject in subjects]
+
+    assert [count.refusing for count in counts] == [None] * 4
 
 
 async def test_a_subject_is_one_part_of_a_key(redis_url: str) -> None:
@@ -110,7 +125,7 @@ async def test_a_subject_is_one_part_of_a_key(redis_url: str) -> None:
     A slash in a subject is encoded: what a name is does not hang on how `limits` builds its keys.
     """
     scripts = MultiplexedScripts(redis_url)
-    await LimitsRateLimiter.in_redis(scripts).hit("a/b", ["1/day"])
+    await WindowRateLimiter.in_redis(scripts).hit("a/b", ["1/day"])
     await scripts.aclose()
 
     async with Redis.from_url(redis_url, decode_responses=True) as client:
@@ -118,13 +133,13 @@ async def test_a_subject_is_one_part_of_a_key(redis_url: str) -> None:
     assert key == "relay:rates:LIMITER/a%2Fb/1/1/day"
 
 
-async def test_a_race_for_fifty_places_has_fifty_winners(rates: LimitsRateLimiter) -> None:
+async def test_a_race_for_fifty_places_has_fifty_winners(rates: WindowRateLimiter) -> None:
     """
     150 at once on 50 a day: exactly 50 pass, and none fails for want of a connection.
     """
     results = await asyncio.gather(*(rates.hit("alice", ["50/day"]) for _ in range(150)))
 
-    assert results.count(None) == 50
+    assert [result.refusing for result in results].count(None) == 50
 
 
 @pytest.mark.parametrize("way", SCRIPTS)
@@ -133,15 +148,12 @@ async def test_redis_away_is_said(way: str) -> None:
     Nobody listens: the error names where, never the password.
     """
     scripts = SCRIPTS[way]("redis://:hunter2@127.0.0.1:1")
-    limiter = LimitsRateLimiter.in_redis(scripts)
+    limiter = WindowRateLimiter.in_redis(scripts)
 
     with pytest.raises(
         StoreUnavailableError, match=r"counted: .*127\.0\.0\.1:1 did not ans"
     ) as hit:
         await limiter.hit("alice", ["1/day"])
-    with pytest.raises(StoreUnavailableError):
-        await limiter.status("alice", ["1/day"])
-
     assert "hunter2" not in str(hit.value)
     await scripts.aclose()
 
@@ -153,13 +165,13 @@ async def test_redis_away_is_asked_three_times() -> None:
     scripts = BreakingScripts(
         MultiplexedScripts("redis://127.0.0.1:1"), Breaker(monotonic_s=lambda: 0.0)
     )
-    limiter = LimitsRateLimiter.in_redis(scripts)
+    limiter = WindowRateLimiter.in_redis(scripts)
     for _ in range(3):
         with pytest.raises(StoreUnavailableError, match="did not answer"):
             await limiter.hit("alice", ["1/day"])
 
     with pytest.raises(StoreUnavailableError, match="was not asked"):
-        await limiter.status("alice", ["1/day"])
+        await limiter.hit("alice", ["1/day"])
     await scripts.aclose()
 
 
@@ -169,7 +181,7 @@ MID_S = 40
 
 
 @pytest.fixture(name="storages")
-async def _storages(redis_url: str) -> AsyncIterator[tuple[RedisStorage, ScriptedStorage]]:
+async def _storages(redis_url: str) -> AsyncIterator[tuple[RedisStorage, ScriptedWindows]]:
     """
     The storage that `limits` has for Redis, and ours, on the same server.
     """
@@ -180,7 +192,7 @@ async def _storages(redis_url: str) -> AsyncIterator[tuple[RedisStorage, Scripte
         connection_pool=pool,  # type: ignore[arg-type]
     )
     scripts = MultiplexedScripts(redis_url)
-    yield theirs, ScriptedStorage(scripts, key_prefix="ours")
+    yield theirs, ScriptedWindows(scripts, key_prefix="ours")
     await scripts.aclose()
     await pool.aclose()
 
@@ -209,28 +221,33 @@ async def set_windows(redis_url: str, *, previous: int, current: int, elapsed_s:
 )
 async def test_ours_counts_as_limits_does(
     redis_url: str,
-    storages: tuple[RedisStorage, ScriptedStorage],
+    storages: tuple[RedisStorage, ScriptedWindows],
     elapsed_s: int,
     counted: int,
 ) -> None:
     """
     1,000 in the previous window and 200 in this one: of as many as count and two more, both
-    storages admit two and not a third, and tell the same windows before and after.
+    storages admit two and not a third, and tell the same windows after each.
     """
     await set_windows(redis_url, previous=1000, current=200, elapsed_s=elapsed_s)
 
-    before = [await storage.get_sliding_window("k", DAY_S) for storage in storages]
-    admitted = [
-        [await storage.acquire_sliding_window_entry("k", counted + 2, DAY_S) for _ in range(3)]
-        for storage in storages
-    ]
-    after = [await storage.get_sliding_window("k", DAY_S) for storage in storages]
+    theirs, ours = storages
+    told = []
+    for _ in range(3):
+        admitted = await theirs.acquire_sliding_window_entry("k", counted + 2, DAY_S)
+        told.append(Hit(admitted, *await theirs.get_sliding_window("k", DAY_S)))
+    hits = [await ours.hit("k", counted + 2, DAY_S) for _ in range(3)]
 
-    assert admitted == [[True, True, False]] * 2
-    assert [before[1][i] for i in (0, 2)] == [before[0][i] for i in (0, 2)]
-    assert [after[1][i] for i in (0, 2)] == [after[0][i] for i in (0, 2)]
-    if after[0][0]:
-        assert after[1] == pytest.approx(after[0], abs=2)
+    assert [hit.is_counted for hit in hits] == [True, True, False]
+    for hit, expected in zip(hits, told, strict=True):
+        assert (hit.is_counted, hit.previous, hit.current) == (
+            expected.is_counted,
+            expected.previous,
+            expected.current,
+        )
+        assert hit.current_left_s == pytest.approx(expected.current_left_s, abs=2)
+        if hit.previous:
+            assert hit.previous_left_s == pytest.approx(expected.previous_left_s, abs=2)
 
 
 async def test_ours_forgets_windows(redis_url: str) -> None:
@@ -238,19 +255,9 @@ async def test_ours_forgets_windows(redis_url: str) -> None:
     A customer that never comes back leaves nothing: two windows long, to the second.
     """
     scripts = MultiplexedScripts(redis_url)
-    await LimitsRateLimiter.in_redis(scripts).hit("alice", ["1/day"])
+    await WindowRateLimiter.in_redis(scripts).hit("alice", ["1/day"])
     await scripts.aclose()
 
     async with Redis.from_url(redis_url) as client:
         (key,) = await client.keys("*")
         assert await client.ttl(key) == pytest.approx(2 * DAY_S, abs=2)
-
-
-async def test_ours_counts_nothing_else(
-    storages: tuple[RedisStorage, ScriptedStorage],
-) -> None:
-    """
-    What `limits` can count otherwise is refused, not counted wrongly.
-    """
-    with pytest.raises(NotImplementedError, match="only sliding windows"):
-        await storages[1].incr("k", 60)

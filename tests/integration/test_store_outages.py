@@ -16,7 +16,7 @@ from fixtures.world import World, deployment, running, tiers
 from relay_middleware.composition import Parts, upkeep_of
 from relay_middleware.core.holds import Ended, Hold, Refused, Reserved
 from relay_middleware.core.identifiers import CustomerId
-from relay_middleware.core.rates import RateStatus
+from relay_middleware.core.rates import RateCount
 from relay_middleware.core.records import RequestEnded
 from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.ports.books import Journal
@@ -77,24 +77,19 @@ class FlakyRates:
     A rate limiter that can be away.
 
     Attributes:
-        away: Commands that fail.
+        is_away: Whether nothing is counted.
         subjects: What subjects begin with for whom nothing is counted then.
     """
 
     def __init__(self, inner: RateLimiter) -> None:
         self._inner = inner
-        self.away: set[str] = set()
+        self.is_away = False
         self.subjects: tuple[str, ...] = ("customer:",)
 
-    async def hit(self, subject: str, rate_limits: Sequence[str]) -> RateStatus | None:
-        if "hit" in self.away and subject.startswith(self.subjects):
+    async def hit(self, subject: str, rate_limits: Sequence[str]) -> RateCount:
+        if self.is_away and subject.startswith(self.subjects):
             raise StoreUnavailableError("nowhere did not answer")
         return await self._inner.hit(subject, rate_limits)
-
-    async def status(self, subject: str, rate_limits: Sequence[str]) -> tuple[RateStatus, ...]:
-        if "status" in self.away:
-            raise StoreUnavailableError("nowhere did not answer")
-        return await self._inner.status(subject, rate_limits)
 
 
 class Scene:
@@ -188,26 +183,14 @@ async def test_rates_that_cannot_be_counted_give_the_money_back(world: World, sc
     """
     Reserved, then no answer from the rates: 503, no call, and nothing is held.
     """
-    scene.rates.away = {"hit"}
+    scene.rates.is_away = True
     answer = await world.post()
-    scene.rates.away = set()
+    scene.rates.is_away = False
     await world.relay.drain()
 
     assert answer.status_code == 503
     assert world.simulator.calls() == 0
     assert await left_nano_usd(world) == 1_000_000_000
-
-
-async def test_rates_that_cannot_be_read_cost_no_answer(world: World, scene: Scene) -> None:
-    """
-    The `x-ratelimit-*` headers are a courtesy: without them the answer comes all the same.
-    """
-    scene.rates.away = {"status"}
-
-    answer = await world.post()
-
-    assert answer.status_code == 200
-    assert not any(name.startswith("x-ratelimit") for name in answer.headers)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -304,13 +287,13 @@ async def test_an_outage_that_is_open_serves_and_counts_later(
     be, whether or not the store had taken its hold.
     """
     world = open_world
-    scene.rates.away = {"hit"}
+    scene.rates.is_away = True
     scene.spend.losses.update(reserve=1, settle=1)
 
     answer = await world.post(
         {"model": "smart", "messages": [{"role": "user", "content": "x"}], "stream": stream}
     )
-    scene.rates.away = set()
+    scene.rates.is_away = False
     await scene.upkeep.settle_owed()
     (row,) = await world.ledger()
 
@@ -344,7 +327,7 @@ async def test_a_new_customer_in_an_open_outage(open_world: World, scene: Scene)
     """
     A customer that comes for the first time while nothing can be counted is served all the same.
     """
-    scene.rates.away, scene.rates.subjects = {"hit"}, ("customer:", "key:")
+    scene.rates.is_away, scene.rates.subjects = True, ("customer:", "key:")
 
     assert (await open_world.post(customer="first-seen")).status_code == 200
 
@@ -353,7 +336,7 @@ async def test_a_new_customer_in_a_closed_outage(world: World, scene: Scene) -> 
     """
     Where the tier is closed, it is refused and not remembered.
     """
-    scene.rates.away, scene.rates.subjects = {"hit"}, ("customer:", "key:")
+    scene.rates.is_away, scene.rates.subjects = True, ("customer:", "key:")
 
     assert (await world.post(customer="first-seen")).status_code == 503
     assert world.relay.services.directory.known(CustomerId("first-seen")) is None

@@ -1,13 +1,13 @@
--- Count requests in a sliding window, if they fit.
+-- Count a request in a sliding window, if it fits.
 --
 -- As `limits` has it: a window begins with its first request, and while it runs, those of the one
 -- before count less and less. What a window has counted is kept for one window more.
 --
 -- KEYS  1 window: a hash of ends (when the current one does, in ms), current, previous
--- ARGV  1 most requests, 2 milliseconds of a window, 3 how many to count; 0 only looks
--- Answers  1 where they were counted, else 0; requests of the previous window, milliseconds until
+-- ARGV  1 most requests, 2 milliseconds of a window
+-- Answers  1 where it was counted, else 0; requests of the previous window, milliseconds until
 --          they count for nothing; those of the current one, milliseconds until those do
-local limit, window, amount = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now = now_ms()
 local found = redis.call('HMGET', KEYS[1], 'ends', 'current', 'previous')
 local ends, current = tonumber(found[1] or '0'), tonumber(found[2] or '0')
@@ -20,9 +20,9 @@ end
 -- Not more than a window, where the clock was set back.
 local left = math.min(ends - now, window)
 local counted = 0
-if amount > 0 and math.floor(previous * left / window) + current + amount <= limit then
+if math.floor(previous * left / window) + current + 1 <= limit then
   counted = 1
-  current = current + amount
+  current = current + 1
   redis.call('HSET', KEYS[1], 'ends', ends, 'current', current, 'previous', previous)
   redis.call('PEXPIRE', KEYS[1], left + window)
 end
