@@ -3,12 +3,22 @@ Logs: one JSON object a line in production, readable lines in a terminal. Never 
 completions or keys: whoever logs passes facts by name.
 """
 
+import json
 import logging
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import BinaryIO, cast
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+from typing_extensions import override
+
+from proxy_app.log_writer import LogWriter
+
+_Render = Callable[[WrappedLogger, str, EventDict], str]
 
 _SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
@@ -19,21 +29,24 @@ _SHARED: tuple[Processor, ...] = (
 
 def configure_logging(*, is_readable: bool, level: int = logging.INFO) -> None:
     """
-    Send all logs to standard output; libraries' own from warnings on.
+    Send all logs to standard output; libraries' own from warnings on. Once in a process.
 
     Args:
         is_readable: For a person at a terminal, rather than for programs.
     """
-    last: Processor = _to_json
+    last: _Render = _to_json
     if is_readable:
         last = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), pad_event_to=0)
+    writer = LogWriter(sys.stdout.fileno(), dropped_line=partial(_dropped_line, last))
+    writer.start()
     structlog.configure(
-        processors=[*_SHARED, structlog.processors.format_exc_info, last],
+        processors=[*_SHARED, structlog.processors.format_exc_info, partial(_line, last)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        # It is asked for two methods of that type.
+        logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", writer)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Handler(writer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
@@ -47,6 +60,37 @@ def configure_logging(*, is_readable: bool, level: int = logging.INFO) -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
+class _Handler(logging.Handler):
+    """Where libraries log to."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        self._writer.write(f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
+
+
 def _to_json(_: WrappedLogger, __: str, event: EventDict) -> str:
     # What JSON does not know is printed as text: a log line never fails its request.
-    return orjson.dumps(event, default=str).decode()
+    try:
+        return orjson.dumps(event, default=str).decode()
+    except orjson.JSONEncodeError:
+        # Half a character, or a number of more than 64 bits.
+        return json.dumps(event, default=str)
+
+
+def _line(render: _Render, logger: WrappedLogger, method: str, event: EventDict) -> bytes:
+    return render(logger, method, event).encode("utf-8", "backslashreplace")
+
+
+def _dropped_line(render: _Render, lines: int) -> bytes:
+    """Say that *lines* were dropped because nobody read them."""
+    event: EventDict = {
+        "event": "log_lines_dropped",
+        "level": "warning",
+        "timestamp": datetime.now(UTC).isoformat(),
+        "lines": lines,
+    }
+    return _line(render, None, "warning", event) + b"\n"
