@@ -65,6 +65,9 @@ class Database:
         self.engine = create_async_engine(
             self.url,
             pool_pre_ping=not is_sqlite,
+            # A connection of SQLite's is a thread: one that is used all the time is cheaper than
+            # five that take turns.
+            pool_use_lifo=True,
             connect_args={"timeout": BUSY_TIMEOUT_S},
         )
         if is_sqlite:

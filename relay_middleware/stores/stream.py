@@ -27,7 +27,7 @@ from relay_middleware.errors import RecordRefusedError, StoreUnavailableError
 from relay_middleware.ports.books import Ledger
 from relay_middleware.stores.encoding import decode_record
 from relay_middleware.stores.keys import BUCKETS, RELAY_KEYS, Keys
-from relay_middleware.tasks import end
+from relay_middleware.tasks import Gathering, end
 
 log = structlog.get_logger("relay")
 
@@ -35,6 +35,9 @@ GROUP = "ledger"
 
 MAX_BATCH = 500
 """Entries in one transaction: some milliseconds of work."""
+
+GATHER_S = 0.1
+"""How long entries wait for others: one transaction costs as much as the entries of ten."""
 
 BLOCK_MS = 1000
 """How long a read waits for something to come."""
@@ -112,6 +115,7 @@ class StreamJournal:
         self._streams = [keys.journal(bucket).encode() for bucket in range(BUCKETS)]
         self._task: asyncio.Task[None] | None = None
         self._has_groups = False
+        self._gathering = Gathering(GATHER_S)
 
     async def start(self) -> None:
         """Begin to read. Calling it again does nothing."""
@@ -150,11 +154,12 @@ class StreamJournal:
         loop = asyncio.get_running_loop()
         ends_at_s = loop.time() + timeout_s
         try:
-            last_ids = await self._last_ids()
-            while last_ids := await self._still_there(last_ids):
-                if loop.time() >= ends_at_s:
-                    return await self.waiting()
-                await self._sleep(0.05)
+            with self._gathering.hurrying():
+                last_ids = await self._last_ids()
+                while last_ids := await self._still_there(last_ids):
+                    if loop.time() >= ends_at_s:
+                        return await self.waiting()
+                    await self._sleep(0.05)
         except StoreUnavailableError:
             pass
         return 0
@@ -202,6 +207,7 @@ class StreamJournal:
                     claimed_at_s = loop.time()
                     await self._take(await self._claimed())
                 await self._take(await self._read())
+                await self._gathering.wait()
             except (RedisError, OSError, StoreUnavailableError) as error:
                 # A flush takes the groups with it; they are made again.
                 self._has_groups = False
