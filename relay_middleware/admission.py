@@ -20,7 +20,7 @@ from relay_middleware.core.holds import Account, Hold, HoldFacts, Reserved
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.keys import ApiKey, KeyRight, hash_key
 from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.periods import Period, PeriodWindow, windows_of
+from relay_middleware.core.periods import Period, PeriodWindow
 from relay_middleware.core.rates import RateStatus, TokenStatus
 from relay_middleware.core.records import CustomerCreated
 from relay_middleware.core.refusals import RefusedError
@@ -244,7 +244,7 @@ class Admission:
             hold_id=HoldId(asked.request_id),
             customer_id=asked.customer_id,
             amount_nano_usd=hold_amount(demand, cap),
-            accounts=_accounts(limits, windows_of(reserved_at, customer.calendar)),
+            accounts=_accounts(limits, self._services.windows.at(reserved_at, customer.calendar)),
             ttl_s=self._services.hold_ttl_s,
             facts=_facts(asked, tier, model, reserved_at, is_exact=demand.is_exact),
             tokens=bound_tokens(demand, cap) if tier.token_limits else 0,

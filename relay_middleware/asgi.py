@@ -195,28 +195,34 @@ class Responder:
 
     async def start(self, status_code: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send status and headers."""
-        if not self._watch.is_gone:
-            self.status_code = status_code
-        await self._deliver(
-            {"type": "http.response.start", "status": status_code, "headers": list(headers)}
-        )
+        await self._deliver(self._opening(status_code, headers))
 
     async def write(self, body: bytes, *, is_last: bool = False) -> None:
         """Send a part of the body."""
-        await self._deliver({"type": "http.response.body", "body": body, "more_body": not is_last})
+        await self._deliver(_part(body, is_last=is_last))
 
     async def send_json(self, status_code: int, headers: HeaderPairs, body: bytes) -> None:
         """Send a whole response whose body is JSON."""
-        await self.start(status_code, [*described(body), *headers])
-        await self.write(body, is_last=True)
+        opening = self._opening(status_code, [*described(body), *headers])
+        await self._deliver(opening, _part(body, is_last=True))
 
-    async def _deliver(self, message: Message) -> None:
-        if self._watch.is_gone:
-            return
+    def _opening(self, status_code: int, headers: Iterable[tuple[bytes, bytes]]) -> Message:
+        if not self._watch.is_gone:
+            self.status_code = status_code
+        return {"type": "http.response.start", "status": status_code, "headers": list(headers)}
+
+    async def _deliver(self, *messages: Message) -> None:
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
-                await self._send(message)
+                for message in messages:
+                    if self._watch.is_gone:
+                        return
+                    await self._send(message)
         except (OSError, TimeoutError):
             # ASGI lets a server raise OSError when the client has gone. The answer is charged
             # all the same, so whoever produces it must go on.
             self._watch.mark_gone()
+
+
+def _part(body: bytes, *, is_last: bool) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": not is_last}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from relay_middleware.core.periods import Windows
 from relay_middleware.core.tiers import Tier
 from relay_middleware.open_holds import OpenHolds
 from relay_middleware.ports.books import CustomerDirectory, Journal, Spool
@@ -118,5 +119,6 @@ class Services:
     max_body_bytes: int
     hold_ttl_s: float
     new_request_id: Callable[[], str]
+    windows: Windows = field(default_factory=Windows)
     background: Background = field(default_factory=Background)
     drains: Drains = field(default_factory=Drains)

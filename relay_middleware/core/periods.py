@@ -69,6 +69,9 @@ class Calendar:
         return (self.zone_name, self.anchor_day) == (other.zone_name, other.anchor_day)
 
 
+MAX_CALENDARS = 1000
+"""Of which windows are remembered at once."""
+
 UTC_CALENDAR = Calendar()
 """Of a customer that was given no other."""
 
@@ -87,6 +90,12 @@ class PeriodWindow:
     period: Period
     starts_at: datetime | None
     ends_at: datetime | None
+
+    def contains(self, at: datetime) -> bool:
+        """Say whether the aware instant *at* lies inside."""
+        if self.starts_at is None or self.ends_at is None:
+            return True
+        return self.starts_at <= at < self.ends_at
 
     @property
     def key(self) -> str:
@@ -113,6 +122,25 @@ def windows_of(at: datetime, calendar: Calendar = UTC_CALENDAR) -> tuple[PeriodW
     Return the windows that contain *at*, one per period, in the order of `Period`.
     """
     return tuple(window_of(period, at, calendar) for period in Period)
+
+
+class Windows:
+    """
+    `windows_of`, which remembers what it has found: it changes once a day, and is asked for with
+    every request.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[Calendar, tuple[PeriodWindow, ...]] = {}
+
+    def at(self, at: datetime, calendar: Calendar) -> tuple[PeriodWindow, ...]:
+        """Return `windows_of` the same."""
+        found = self._found.get(calendar)
+        if found is None or not all(window.contains(at) for window in found):
+            if len(self._found) >= MAX_CALENDARS:
+                self._found.clear()
+            found = self._found[calendar] = windows_of(at, calendar)
+        return found
 
 
 def followed_from(calendar: Calendar) -> Mapping[Period, datetime]:

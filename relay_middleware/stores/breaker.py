@@ -3,8 +3,8 @@ The circuit breaker: while Redis does not answer, nobody waits for it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from relay_middleware.errors import NothingChangedError, StoreUnavailableError
 from relay_middleware.stores.connection import (
@@ -55,8 +55,7 @@ class Breaker:
         """Whether Redis did not answer lately."""
         return self._failures >= FAILURES_TO_OPEN
 
-    @asynccontextmanager
-    async def asking(self) -> AsyncIterator[None]:
+    async def ask(self, command: Callable[[], Awaitable[Reply]]) -> Reply:
         """
         Let one command through, and note whether it was answered.
 
@@ -68,7 +67,7 @@ class Breaker:
         try:
             is_probe = self._admit()
             try:
-                yield
+                answer = await command()
             except NoConnectionError:
                 raise
             except StoreUnavailableError:
@@ -76,11 +75,11 @@ class Breaker:
                 if self.is_open:
                     self._closed_at_s = self._monotonic_s() + OPEN_S
                 raise
-            else:
-                self._failures = 0
             finally:
                 if is_probe:
                     self._is_trying = False
+            self._failures = 0
+            return answer
         finally:
             self._places.release()
 
@@ -128,5 +127,4 @@ class BreakingScripts:
         Raises:
             StoreUnavailableError: It did not answer in time, or has not lately.
         """
-        async with self._breaker.asking():
-            return await self._scripts.call(name, keys, args)
+        return await self._breaker.ask(partial(self._scripts.call, name, keys, args))

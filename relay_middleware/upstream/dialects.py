@@ -18,6 +18,7 @@ names what it was read from. All others need a translation, also some that call 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import urlsplit
 
 from relay_middleware.core.deployments import Deployment
@@ -107,10 +108,16 @@ def dialect_of(deployment: Deployment) -> Dialect:
 
     An address of one of them, also of a region's (`eu.api.openai.com`), says it of `openai/` too.
     """
-    dialect = DIALECT_BY_PROVIDER[deployment.provider]
-    if dialect is not _OPENAI or deployment.api_base is None:
+    return _dialect_at(deployment.provider, deployment.api_base)
+
+
+@cache
+def _dialect_at(provider: str, api_base: str | None) -> Dialect:
+    """The set of both is the configuration's, so the cache does not grow."""
+    dialect = DIALECT_BY_PROVIDER[provider]
+    if dialect is not _OPENAI or api_base is None:
         return dialect
-    host = urlsplit(deployment.api_base).hostname or ""
+    host = urlsplit(api_base).hostname or ""
     _, _, without_region = host.partition(".")
     for name in (host, without_region):
         if name in _DIALECT_BY_HOST:

@@ -4,10 +4,12 @@ The direct wire: one call to one deployment, over HTTP as OpenAI speaks it.
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import cache
 from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
+from yarl import URL
 
 from relay_middleware.core.deployments import Deployment
 from relay_middleware.ports.providers import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
@@ -111,12 +113,12 @@ class Wire:
         if deployment.api_key is not None:
             headers["Authorization"] = f"Bearer {deployment.api_key}"
         return await self._opened().post(
-            url_of(deployment, call.endpoint.path),
+            _url(url_of(deployment, call.endpoint.path)),
             data=orjson.dumps(outgoing_body(call, deployment)),
             headers=headers,
             # A redirect would carry the key to wherever it points.
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(connect=deployment.timeouts.connect_s),
+            timeout=_timeout(deployment.timeouts.connect_s),
         )
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -165,6 +167,19 @@ class Wire:
         if answer is None or is_error:
             raise _broken(deployment, response)
         return WholeAnswer(deployment=deployment, body=body, members=answer, attempts=())
+
+
+# Of both the set is the configuration's, so the caches do not grow.
+
+
+@cache
+def _url(text: str) -> URL:
+    return URL(text)
+
+
+@cache
+def _timeout(connect_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(connect=connect_s)
 
 
 def _is_success(response: aiohttp.ClientResponse) -> bool:

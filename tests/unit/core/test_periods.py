@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from relay_middleware.core import periods
 from relay_middleware.core.periods import (
     CALENDAR_PERIODS,
     UTC_CALENDAR,
@@ -17,6 +18,7 @@ from relay_middleware.core.periods import (
     CalendarChangeError,
     Period,
     PeriodWindow,
+    Windows,
     changed,
     followed_from,
     window_of,
@@ -328,6 +330,38 @@ def test_a_second_change_after_the_first() -> None:
     assert second.previous == Calendar(zone=BERLIN, anchor_day=31)
     assert second.changed_at == at
     assert windows_of(at, second) == windows_of(at, TO_BERLIN)
+
+
+@given(
+    asked=st.lists(
+        st.tuples(st.one_of(INSTANTS, LEAPS), st.sampled_from(ZONES), st.integers(1, 31)),
+        max_size=20,
+    ),
+    after=st.timedeltas(timedelta(0), timedelta(days=40)),
+)
+def test_remembered_windows_are_the_same(
+    asked: list[tuple[datetime, ZoneInfo, int]], after: timedelta
+) -> None:
+    """
+    In whatever order instants and calendars are asked for, what is remembered is `windows_of`.
+    """
+    windows = Windows()
+    for at, zone, anchor_day in asked:
+        calendar = Calendar(zone=zone, anchor_day=anchor_day)
+        for instant in (at, at + after, at):
+            assert windows.at(instant, calendar) == windows_of(instant, calendar)
+
+
+def test_calendars_are_forgotten_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    With room for two calendars, windows of the 31 that there are in one zone are right twice.
+    """
+    monkeypatch.setattr(periods, "MAX_CALENDARS", 2)
+    windows = Windows()
+    at = datetime(2026, 11, 25, tzinfo=UTC)
+
+    for calendar in [Calendar(anchor_day=day) for day in range(1, 32)] * 2:
+        assert windows.at(at, calendar) == windows_of(at, calendar)
 
 
 def test_a_whole_window_after_a_change_needs_no_waiting() -> None:
