@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PIP_VERSION := 26.3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check docs format test
+.PHONY: help setup run check docs format test bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ check: .venv/.tests ## Everything that must be green: format, lint, types, impor
 
 docs: .venv/.tests ## Run every command and example of the documentation
 	$(BIN)/pytest tests/docs
+
+bench: .venv/.tests ## Measure what a request costs (QUICK=1 make bench takes under a minute)
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 format: .venv/.tests ## Format the code and apply safe corrections
 	$(BIN)/ruff format .

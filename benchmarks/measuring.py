@@ -1,0 +1,144 @@
+"""
+How one system is asked, and its CPU measured meanwhile.
+"""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+from benchmarks.load import Outcome, Plan
+from benchmarks.processes import on_core
+from benchmarks.servers import CUSTOMERS, Bench, Served, environment
+from benchmarks.verdict import Counts
+
+CONCURRENCY = 16
+
+_WATCH_S = 0.05
+_S_TO_US = 1e6
+
+
+class Loader:
+    """Asks one system, and counts everything that it asked."""
+
+    def __init__(self, bench: Bench, served: Served) -> None:
+        self._bench = bench
+        self.served = served
+        self._next_customer = 0
+        self.counts = Counts()
+
+    def ask(
+        self,
+        requests: int,
+        *,
+        connections: int = CONCURRENCY,
+        model: str = "smart",
+        fewest_events: int = 0,
+        watch: Callable[[], None] | None = None,
+    ) -> Outcome:
+        """
+        Send *requests* over *connections*.
+
+        Args:
+            fewest_events: Of a stream; 0 where none is asked for.
+            watch: Called again and again meanwhile.
+        """
+        before = self._bench.upstream.calls()
+        plan = Plan(
+            port=self.served.port,
+            path=self.served.paths.get(model, self.served.path),
+            headers=self.served.headers,
+            model=model,
+            connections=connections,
+            requests=requests,
+            customers=CUSTOMERS,
+            first_customer=self._next_customer,
+            fewest_events=fewest_events,
+        )
+        self._next_customer = (self._next_customer + requests) % CUSTOMERS
+        outcome = run_load(self._bench, plan, watch)
+        self.counts.add(outcome, planned=requests)
+        # Others are asked in between, of the same upstream.
+        self.counts.provider_calls += self._bench.upstream.calls() - before
+        return outcome
+
+    def close(self) -> Counts:
+        """Wait until the ledger has heard of all, and return what was counted."""
+        if self.served.database_path is not None:
+            self.counts.ledger_rows = self.served.drained_ledger_rows(self.counts.provider_calls)
+        return self.counts
+
+
+@dataclass(slots=True)
+class Load:
+    """
+    What several loads of the same kind have cost.
+
+    Attributes:
+        cpu_us: Per request, of each load.
+        redis_cpu_s: What Redis has used.
+    """
+
+    cpu_us: list[float] = field(default_factory=list)
+    cpu_s: float = 0.0
+    redis_cpu_s: float = 0.0
+    elapsed_s: float = 0.0
+    requests: int = 0
+    events: int = 0
+    reads: int = 0
+
+    def run(self, bench: Bench, served: Served, ask: Callable[[], Outcome]) -> Outcome:
+        """Do what *ask* does, and add what it costs the processes of *served*."""
+        began_s, redis_began_s = served.process.cpu_s(), _redis_cpu_s(bench)
+        outcome = ask()
+        used_s = served.process.cpu_s() - began_s
+        self.cpu_s += used_s
+        self.redis_cpu_s += _redis_cpu_s(bench) - redis_began_s
+        self.cpu_us.append(used_s / max(outcome.sent, 1) * _S_TO_US)
+        self.elapsed_s += outcome.elapsed_s
+        self.requests += outcome.sent
+        self.events += outcome.events
+        self.reads += outcome.reads
+        return outcome
+
+    @property
+    def cpu_us_per_request(self) -> float:
+        """Of all loads together."""
+        return self.cpu_s / self.requests * _S_TO_US
+
+
+def run_load(bench: Bench, plan: Plan, watch: Callable[[], None] | None = None) -> Outcome:
+    """Run the load generator, and return what it found."""
+    with on_core(bench.cores.rest):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.load"],
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    question: str | None = json.dumps(asdict(plan))
+    with process:
+        while True:
+            try:
+                said, _ = process.communicate(question, timeout=_WATCH_S)
+            except subprocess.TimeoutExpired:
+                # It may be given once only.
+                question = None
+                if watch is not None:
+                    watch()
+            else:
+                break
+    found = json.loads(said)
+    return Outcome(
+        **{
+            name: Counter(value) if isinstance(value, dict) else value
+            for name, value in found.items()
+        }
+    )
+
+
+def _redis_cpu_s(bench: Bench) -> float:
+    return bench.redis.cpu_s() if bench.redis is not None else 0.0

@@ -1,0 +1,94 @@
+"""
+What is printed and kept of the measurements.
+"""
+
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.measuring import CONCURRENCY
+from benchmarks.variants import Result
+
+RESULTS_PATH = Path(__file__).parent / "results.json"
+
+COLUMNS = {
+    "cpu_us_per_request": ("CPU µs/request", "{:,.0f}"),
+    "requests_per_second": ("requests/s", "{:,.0f}"),
+    "added_p50_ms": ("added p50 ms", "{:.2f}"),
+    "added_p99_ms": ("added p99 ms", "{:.2f}"),
+    "time_to_first_chunk_ms": ("first chunk ms", "{:.2f}"),
+    "cpu_us_per_chunk": ("CPU µs/chunk", "{:.1f}"),
+    "kib_per_open_stream": ("KiB/stream", "{:.0f}"),
+    "rss_at_start_mb": ("MiB at start", "{:.0f}"),
+    "rss_mb": ("MiB at end", "{:.0f}"),
+}
+"""Heading and form of the figures that the table has."""
+
+_VERSIONS = ("relay-meter", "litellm", "aiohttp", "redis", "uvicorn", "uvloop", "httptools")
+_DIGITS = 4
+
+
+def table(results: Sequence[Result]) -> str:
+    """Return *results* as an aligned table; what was not measured is left empty."""
+    lines = [["variant", "requests", "errors", *(heading for heading, _ in COLUMNS.values())]]
+    for result in results:
+        counts = result.counts
+        line = [result.name, f"{counts.sent:,}", f"{counts.errors.total():,}"]
+        line += [
+            form.format(result.figures[name]) if name in result.figures else ""
+            for name, (_, form) in COLUMNS.items()
+        ]
+        lines.append(line)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def to_json(results: Sequence[Result], rig: Mapping[str, object]) -> str:
+    """Return *results* as JSON: by the name of the variant its figures, its counts, the *rig*."""
+    found = {}
+    for result in results:
+        counts = result.counts
+        found[result.name] = {
+            "requests": counts.sent,
+            "answers": counts.answers,
+            "refusals": counts.refusals.total(),
+            "errors": counts.errors.total(),
+            "provider_calls": counts.provider_calls,
+            "ledger_rows": counts.ledger_rows,
+            **{name: _rounded(value) for name, value in result.figures.items()},
+            "concurrency": CONCURRENCY,
+            "latency_concurrency": 1,
+            "rig": rig,
+        }
+    return json.dumps(found, indent=2) + "\n"
+
+
+def rig(*, is_quick: bool) -> dict[str, object]:
+    """Return what the measurements were made on."""
+    return {
+        "is_quick": is_quick,
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in _VERSIONS},
+    }
+
+
+def _cpu() -> str:
+    found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    return found[1] if found else platform.machine()
+
+
+def _rounded(value: float) -> float:
+    return round(value, _DIGITS)

@@ -1,0 +1,269 @@
+"""
+What is measured of each variant.
+
+CPU is measured with 16 requests at once, latency with one; a figure taken otherwise says so in its
+name or in a note.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from benchmarks.figures import percentile, quartiles
+from benchmarks.load import Outcome
+from benchmarks.measuring import CONCURRENCY, Load, Loader
+from benchmarks.messages import CHUNKS
+from benchmarks.processes import Measured
+from benchmarks.servers import (
+    EXTRA_EVENTS,
+    SLOW_CHUNKS,
+    UPSTREAM_PATHS,
+    Bench,
+    Served,
+    running_relay,
+)
+from benchmarks.verdict import Counts
+
+MORE_STREAMS = 64
+"""At once: where several pieces are read in one turn of the server's loop."""
+
+_STREAMS_IN_A_ROW = 5
+_US = 1e6
+_KIB_IN_MIB = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """
+    How much is measured.
+
+    Attributes:
+        latency_rounds: How often the upstream and the variant are measured in turn, one request at
+            a time.
+        checkpoints: After how many requests memory is read.
+        block: Requests of one measurement of CPU.
+    """
+
+    warm_up: int
+    latency_rounds: int
+    latency_requests: int
+    block: int
+    checkpoints: tuple[int, ...]
+    streams: int
+    latency_streams: int
+    slow_streams: int
+
+
+FULL = Sizes(
+    warm_up=500,
+    latency_rounds=10,
+    latency_requests=400,
+    block=1000,
+    checkpoints=(10_000, 100_000),
+    streams=1600,
+    latency_streams=20,
+    slow_streams=1000,
+)
+QUICK = Sizes(
+    warm_up=200,
+    latency_rounds=4,
+    latency_requests=100,
+    block=500,
+    checkpoints=(2000, 4000),
+    streams=160,
+    latency_streams=5,
+    slow_streams=1000,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """
+    What was found of one variant.
+
+    Attributes:
+        figures: By name, which ends in the unit.
+    """
+
+    name: str
+    counts: Counts
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def direct(bench: Bench, sizes: Sizes) -> Result:
+    """Ask the upstream itself."""
+    served = upstream_as_served(bench)
+    loader, load = Loader(bench, served), Load()
+    loader.ask(sizes.warm_up)
+    alone = loader.ask(sizes.latency_rounds * sizes.latency_requests, connections=1)
+    for _ in range(sizes.checkpoints[0] // sizes.block):
+        load.run(bench, served, lambda: loader.ask(sizes.block))
+    figures = of_load(load) | {
+        "p50_ms": percentile(alone.latencies_ms, 50),
+        "p99_ms": percentile(alone.latencies_ms, 99),
+        "added_p50_ms": 0.0,
+        "added_p99_ms": 0.0,
+        "rss_mb": served.process.rss_mb(),
+    }
+    return Result(name="direct", counts=loader.close(), figures=figures)
+
+
+def requests(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
+    """Ask for plain answers."""
+    loader, load = Loader(bench, served), Load()
+    figures = started(served)
+    loader.ask(sizes.warm_up)
+    figures |= added_latency(bench, loader, sizes)
+    asked = 0
+    for checkpoint in sizes.checkpoints:
+        while asked < checkpoint:
+            load.run(bench, served, lambda: loader.ask(sizes.block))
+            asked += sizes.block
+        figures["rss_mb"] = figures[f"rss_after_{checkpoint}_mb"] = served.process.rss_mb()
+    return Result(name=name, counts=loader.close(), figures=figures | of_load(load))
+
+
+def streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
+    """Ask for streams whose pieces come one by one."""
+    loader = Loader(bench, served)
+    figures = started(served)
+    ask_for_streams(loader, CONCURRENCY, CONCURRENCY)
+    figures |= first_chunk(bench, loader, sizes)
+    at_more = stream_load(bench, loader, sizes.streams, MORE_STREAMS)
+    figures[f"cpu_us_per_chunk_at_{MORE_STREAMS}"] = per_chunk(at_more, CHUNKS)
+    load = stream_load(bench, loader, sizes.streams, CONCURRENCY)
+    figures |= of_load(load) | {
+        "cpu_us_per_chunk": per_chunk(load, CHUNKS),
+        # Nearly 1: they came one by one indeed.
+        "events_per_read": load.events / load.reads,
+        "rss_mb": served.process.rss_mb(),
+    }
+    return Result(name=name, counts=loader.close(), figures=figures)
+
+
+def stream_load(bench: Bench, loader: Loader, count: int, connections: int) -> Load:
+    """Ask for *count* streams, so many at once."""
+    load = Load()
+    block = connections * _STREAMS_IN_A_ROW
+    for _ in range(max(count // block, 1)):
+        load.run(bench, loader.served, lambda: ask_for_streams(loader, block, connections))
+    return load
+
+
+def ask_for_streams(loader: Loader, count: int, connections: int) -> Outcome:
+    """Ask for *count* streams whose pieces come one by one."""
+    return loader.ask(
+        count, connections=connections, model="smart-stream", fewest_events=CHUNKS + 1
+    )
+
+
+def per_chunk(load: Load, chunks: int) -> float:
+    """Return the CPU of one write of the upstream: of a stream's, divided by all its events."""
+    return load.cpu_us_per_request / (chunks + EXTRA_EVENTS)
+
+
+def slow_streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
+    """Keep many streams open at once, whose pieces are far apart."""
+    count = sizes.slow_streams
+    loader, load = Loader(bench, served), Load()
+    figures = started(served)
+    loader.ask(sizes.warm_up)
+    before_mb = peak_mb = served.process.rss_mb()
+
+    def watch() -> None:
+        nonlocal peak_mb
+        peak_mb = max(peak_mb, served.process.rss_mb())
+
+    def ask(asked: Loader, watch: Callable[[], None] | None) -> Outcome:
+        return asked.ask(
+            count,
+            connections=count,
+            model="smart-slow",
+            fewest_events=SLOW_CHUNKS + 1,
+            watch=watch,
+        )
+
+    outcome = load.run(bench, served, lambda: ask(loader, watch))
+    without = ask(Loader(bench, upstream_as_served(bench)), None)
+    figures |= of_load(load) | differences(outcome.first_chunks_ms, without.first_chunks_ms)
+    figures |= {
+        "time_to_first_chunk_ms": percentile(outcome.first_chunks_ms, 50),
+        "cpu_us_per_chunk": per_chunk(load, SLOW_CHUNKS),
+        "rss_before_mb": before_mb,
+        "rss_peak_mb": peak_mb,
+        "kib_per_open_stream": (peak_mb - before_mb) * _KIB_IN_MIB / count,
+        "rss_mb": served.process.rss_mb(),
+    }
+    return Result(name=name, counts=loader.close(), figures=figures)
+
+
+def started(served: Served) -> dict[str, float]:
+    """Return what is known before the first request."""
+    return {"ready_s": served.ready_s, "rss_at_start_mb": served.process.rss_mb()}
+
+
+def of_load(load: Load) -> dict[str, float]:
+    """Return what *load* has cost."""
+    low, middle, high = quartiles(load.cpu_us)
+    return {
+        "cpu_us_per_request": load.cpu_us_per_request,
+        "cpu_us_per_request_quartile1": low,
+        "cpu_us_per_request_median": middle,
+        "cpu_us_per_request_quartile3": high,
+        "redis_cpu_us_per_request": load.redis_cpu_s / load.requests * _US,
+        "requests_per_second": load.requests / load.elapsed_s,
+    }
+
+
+def added_latency(bench: Bench, loader: Loader, sizes: Sizes) -> dict[str, float]:
+    """Measure with one request at a time, and the upstream alone in turn."""
+    without, found = Loader(bench, upstream_as_served(bench)), []
+    alone: list[float] = []
+    for _ in range(sizes.latency_rounds):
+        alone += without.ask(sizes.latency_requests, connections=1).latencies_ms
+        found += loader.ask(sizes.latency_requests, connections=1).latencies_ms
+    return differences(found, alone) | {
+        "p50_ms": percentile(found, 50),
+        "p99_ms": percentile(found, 99),
+    }
+
+
+def first_chunk(bench: Bench, loader: Loader, sizes: Sizes) -> dict[str, float]:
+    """Measure the time to the first piece, one stream at a time, and the upstream's in turn."""
+    without, found = Loader(bench, upstream_as_served(bench)), []
+    alone: list[float] = []
+    for _ in range(sizes.latency_rounds):
+        alone += ask_for_streams(without, sizes.latency_streams, 1).first_chunks_ms
+        found += ask_for_streams(loader, sizes.latency_streams, 1).first_chunks_ms
+    return differences(found, alone) | {"time_to_first_chunk_ms": percentile(found, 50)}
+
+
+def differences(found: list[float], alone: list[float]) -> dict[str, float]:
+    """Return how much longer it took than the upstream alone."""
+    return {
+        f"added_p{percent}_ms": percentile(found, percent) - percentile(alone, percent)
+        for percent in (50, 99)
+    }
+
+
+def upstream_as_served(bench: Bench) -> Served:
+    """Return the upstream as if it were one of the systems."""
+    paths = {model: f"{path}/v1/chat/completions" for model, path in UPSTREAM_PATHS.items()}
+    return Served(port=bench.upstream.port, paths=paths, process=Measured(bench.upstream.pid))
+
+
+Measure = Callable[[str, Bench, Served, Sizes], Result]
+
+RELAY_VARIANTS: dict[str, tuple[bool, Measure]] = {
+    "embedded": (False, requests),
+    "redis": (True, requests),
+    "redis-stream": (True, streams),
+    "redis-slow-streams": (True, slow_streams),
+}
+"""Whether limits are counted in Redis, and what is measured."""
+
+
+def relay_variants(bench: Bench, sizes: Sizes) -> Iterator[Result]:
+    """Measure Relay, each variant on a server of its own."""
+    for name, (redis, measure) in RELAY_VARIANTS.items():
+        with running_relay(bench, name, redis=redis) as served:
+            yield measure(name, bench, served, sizes)
