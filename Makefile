@@ -9,10 +9,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PIP_VERSION := 26.3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check docs format test bench
+.PHONY: help setup run check docs format test bench bench-peers
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.tests ## Make .venv with everything that runs and checks Relay
 
@@ -35,6 +35,9 @@ docs: .venv/.tests ## Run every command and example of the documentation
 
 bench: .venv/.tests ## Measure what a request costs (QUICK=1 make bench takes under a minute)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+bench-peers: .venv/.tests ## The same beside LiteLLM's proxy and Portkey's gateway, which it installs in ~/.cache
+	$(BIN)/python -m benchmarks.versus $(if $(QUICK),--quick)
 
 format: .venv/.tests ## Format the code and apply safe corrections
 	$(BIN)/ruff format .

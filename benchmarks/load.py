@@ -27,6 +27,7 @@ STALL_S = 30.0
 _OPENING_AT_ONCE = 100
 """Connections that are opened at the same time: fewer than a server lets wait."""
 
+_SHOWN_BYTES = 1000
 _OK = range(200, 300)
 _REFUSED = range(400, 500)
 
@@ -62,6 +63,7 @@ class Outcome:
         first_chunks_ms: Of the streams, until their first event.
         events: Of all streams.
         reads: How many pieces the streams came in.
+        first_bad: The beginning of the first answer that is not among the answers.
     """
 
     sent: int = 0
@@ -73,6 +75,7 @@ class Outcome:
     events: int = 0
     reads: int = 0
     elapsed_s: float = 0.0
+    first_bad: str = ""
 
 
 class Requests:
@@ -148,6 +151,7 @@ class Connection(asyncio.Protocol):
 
     def _note(self, answer: bytes) -> None:
         outcome = self._outcome
+        answers_before = outcome.answers
         status = int(answer[9:12])
         self._is_waiting = False
         if status in _REFUSED:
@@ -159,6 +163,8 @@ class Connection(asyncio.Protocol):
         else:
             outcome.answers += 1
             outcome.latencies_ms.append((self._last_at - self._sent_at) * 1000)
+        if outcome.answers == answers_before and not outcome.first_bad:
+            outcome.first_bad = answer[:_SHOWN_BYTES].decode("utf-8", "replace")
         self._send()
 
     def _is_whole_stream(self, answer: bytes) -> bool:

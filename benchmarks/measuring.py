@@ -20,13 +20,22 @@ _WATCH_S = 0.05
 _S_TO_US = 1e6
 
 
+class NothingAnsweredError(Exception):
+    """There is nothing to measure; says what came instead."""
+
+
 class Loader:
-    """Asks one system, and counts everything that it asked."""
+    """
+    Asks one system, and counts everything that it asked. Where it keeps a ledger, one is closed
+    before the next begins.
+    """
 
     def __init__(self, bench: Bench, served: Served) -> None:
         self._bench = bench
         self.served = served
         self._next_customer = 0
+        self._has_ledger = served.database_path is not None
+        self._rows_before = served.ledger_rows() if self._has_ledger else 0
         self.counts = Counts()
 
     def ask(
@@ -44,12 +53,16 @@ class Loader:
         Args:
             fewest_events: Of a stream; 0 where none is asked for.
             watch: Called again and again meanwhile.
+
+        Raises:
+            NothingAnsweredError: There was no answer at all.
         """
         before = self._bench.upstream.calls()
+        route = self.served.routes[model]
         plan = Plan(
             port=self.served.port,
-            path=self.served.paths.get(model, self.served.path),
-            headers=self.served.headers,
+            path=route.path,
+            headers=dict(route.headers),
             model=model,
             connections=connections,
             requests=requests,
@@ -59,6 +72,11 @@ class Loader:
         )
         self._next_customer = (self._next_customer + requests) % CUSTOMERS
         outcome = run_load(self._bench, plan, watch)
+        if not outcome.answers:
+            raise NothingAnsweredError(
+                f"asked {requests} times for {model}, without an answer:"
+                f" {dict(outcome.refusals | outcome.errors)}; the first:\n{outcome.first_bad}"
+            )
         self.counts.add(outcome, planned=requests)
         # Others are asked in between, of the same upstream.
         self.counts.provider_calls += self._bench.upstream.calls() - before
@@ -66,8 +84,9 @@ class Loader:
 
     def close(self) -> Counts:
         """Wait until the ledger has heard of all, and return what was counted."""
-        if self.served.database_path is not None:
-            self.counts.ledger_rows = self.served.drained_ledger_rows(self.counts.provider_calls)
+        if self._has_ledger:
+            expected = self._rows_before + self.counts.provider_calls
+            self.counts.ledger_rows = self.served.drained_ledger_rows(expected) - self._rows_before
         return self.counts
 
 
@@ -120,8 +139,9 @@ def run_load(bench: Bench, plan: Plan, watch: Callable[[], None] | None = None) 
             text=True,
         )
     question: str | None = json.dumps(asdict(plan))
+    said: str | None = None
     with process:
-        while True:
+        while said is None:
             try:
                 said, _ = process.communicate(question, timeout=_WATCH_S)
             except subprocess.TimeoutExpired:
@@ -129,14 +149,9 @@ def run_load(bench: Bench, plan: Plan, watch: Callable[[], None] | None = None) 
                 question = None
                 if watch is not None:
                     watch()
-            else:
-                break
     found = json.loads(said)
     return Outcome(
-        **{
-            name: Counter(value) if isinstance(value, dict) else value
-            for name, value in found.items()
-        }
+        **found | {"refusals": Counter(found["refusals"]), "errors": Counter(found["errors"])}
     )
 
 

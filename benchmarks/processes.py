@@ -4,12 +4,14 @@ Processes that are measured: where they run, and what the kernel says they have 
 
 import os
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 START_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 60.0
@@ -17,6 +19,8 @@ END_TIMEOUT_S = 60.0
 _SHOWN_LINES = 30
 _KIB_IN_MB = 1024
 _PAUSE_S = 0.02
+
+Result = TypeVar("Result")
 
 
 class ProcessFailedError(Exception):
@@ -120,12 +124,36 @@ def until_said(process: subprocess.Popen[bytes], log_path: Path, word: str) -> s
     Raises:
         ProcessFailedError: It did not come.
     """
+
+    def said() -> str | None:
+        lines = log_path.read_text("utf-8", "replace").splitlines(keepends=True)
+        return next((line for line in lines if word in line and line.endswith("\n")), None)
+
+    return _until(said, process, log_path)
+
+
+def until_listening(process: subprocess.Popen[bytes], log_path: Path, port: int) -> None:
+    """
+    Return as soon as *process* listens on *port*.
+
+    Raises:
+        ProcessFailedError: It never did.
+    """
+
+    def listens() -> bool | None:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0 or None
+
+    _until(listens, process, log_path)
+
+
+def _until(
+    ask: Callable[[], Result | None], process: subprocess.Popen[bytes], log_path: Path
+) -> Result:
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while process.poll() is None and time.monotonic() < deadline_s:
-        said = log_path.read_text("utf-8", "replace")
-        for line in said.splitlines(keepends=True):
-            if word in line and line.endswith("\n"):
-                return line
+        if (found := ask()) is not None:
+            return found
         time.sleep(_PAUSE_S)
     said = log_path.read_text("utf-8", "replace")
     last = "\n".join(said.splitlines()[-_SHOWN_LINES:])

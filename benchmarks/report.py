@@ -3,13 +3,11 @@ What is printed and kept of the measurements.
 """
 
 import json
-import os
-import platform
-import re
+import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks import verdict
 from benchmarks.measuring import CONCURRENCY
 from benchmarks.variants import Result
 
@@ -28,7 +26,6 @@ COLUMNS = {
 }
 """Heading and form of the figures that the table has."""
 
-_VERSIONS = ("relay-meter", "litellm", "aiohttp", "redis", "uvicorn", "uvloop", "httptools")
 _DIGITS = 4
 
 
@@ -73,21 +70,16 @@ def to_json(results: Sequence[Result], rig: Mapping[str, object]) -> str:
     return json.dumps(found, indent=2) + "\n"
 
 
-def rig(*, is_quick: bool) -> dict[str, object]:
-    """Return what the measurements were made on."""
-    return {
-        "is_quick": is_quick,
-        "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in _VERSIONS},
-    }
-
-
-def _cpu() -> str:
-    found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    return found[1] if found else platform.machine()
+def tell_mistakes(results: Sequence[Result]) -> int:
+    """Print what does not add up, and return the exit code: 0 where all does."""
+    found = [
+        f"{result.name}: {mistake}"
+        for result in results
+        for mistake in verdict.mistakes(result.counts)
+    ]
+    for mistake in found:
+        print(f"does not add up: {mistake}", file=sys.stderr)
+    return 1 if found else 0
 
 
 def _rounded(value: float) -> float:

@@ -75,6 +75,27 @@ class CannedUpstream:
             connection.request("GET", "/calls")
             return int(connection.getresponse().read())
 
+    def as_served(self) -> "Served":
+        """Return it as if it were one of the systems."""
+        routes = {
+            model: Route(path=f"{path}/v1/chat/completions")
+            for model, path in UPSTREAM_PATHS.items()
+        }
+        return Served(port=self.port, routes=routes, process=Measured(self.pid))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """
+    How a model is asked for.
+
+    Attributes:
+        headers: That a request needs.
+    """
+
+    path: str = "/v1/chat/completions"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
@@ -82,17 +103,13 @@ class Served:
     A system that serves.
 
     Attributes:
-        path: Of chat completions.
-        paths: Of some models, where it is another.
-        headers: That a request to it needs.
+        routes: By model.
         database_path: Of its ledger, in SQLite; None where it keeps none.
         ready_s: From its start until it listened.
     """
 
     port: int
-    path: str = "/v1/chat/completions"
-    paths: Mapping[str, str] = field(default_factory=dict)
-    headers: dict[str, str] = field(default_factory=dict)
+    routes: Mapping[str, Route]
     process: Measured
     database_path: Path | None = None
     ready_s: float = 0.0
@@ -199,7 +216,9 @@ def running_relay(
         assert found, line
         yield Served(
             port=int(found[1]),
-            headers={"Authorization": f"Bearer {secret}"},
+            routes=dict.fromkeys(
+                UPSTREAM_PATHS, Route(headers={"Authorization": f"Bearer {secret}"})
+            ),
             process=Measured(process.pid),
             database_path=folder / "relay.db",
             ready_s=time.monotonic() - began_s,

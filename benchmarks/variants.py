@@ -12,11 +12,9 @@ from benchmarks.figures import percentile, quartiles
 from benchmarks.load import Outcome
 from benchmarks.measuring import CONCURRENCY, Load, Loader
 from benchmarks.messages import CHUNKS
-from benchmarks.processes import Measured
 from benchmarks.servers import (
     EXTRA_EVENTS,
     SLOW_CHUNKS,
-    UPSTREAM_PATHS,
     Bench,
     Served,
     running_relay,
@@ -91,7 +89,7 @@ class Result:
 
 def direct(bench: Bench, sizes: Sizes) -> Result:
     """Ask the upstream itself."""
-    served = upstream_as_served(bench)
+    served = bench.upstream.as_served()
     loader, load = Loader(bench, served), Load()
     loader.ask(sizes.warm_up)
     alone = loader.ask(sizes.latency_rounds * sizes.latency_requests, connections=1)
@@ -183,7 +181,7 @@ def slow_streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Resul
         )
 
     outcome = load.run(bench, served, lambda: ask(loader, watch))
-    without = ask(Loader(bench, upstream_as_served(bench)), None)
+    without = ask(Loader(bench, bench.upstream.as_served()), None)
     figures |= of_load(load) | differences(outcome.first_chunks_ms, without.first_chunks_ms)
     figures |= {
         "time_to_first_chunk_ms": percentile(outcome.first_chunks_ms, 50),
@@ -216,7 +214,7 @@ def of_load(load: Load) -> dict[str, float]:
 
 def added_latency(bench: Bench, loader: Loader, sizes: Sizes) -> dict[str, float]:
     """Measure with one request at a time, and the upstream alone in turn."""
-    without, found = Loader(bench, upstream_as_served(bench)), []
+    without, found = Loader(bench, bench.upstream.as_served()), []
     alone: list[float] = []
     for _ in range(sizes.latency_rounds):
         alone += without.ask(sizes.latency_requests, connections=1).latencies_ms
@@ -229,7 +227,7 @@ def added_latency(bench: Bench, loader: Loader, sizes: Sizes) -> dict[str, float
 
 def first_chunk(bench: Bench, loader: Loader, sizes: Sizes) -> dict[str, float]:
     """Measure the time to the first piece, one stream at a time, and the upstream's in turn."""
-    without, found = Loader(bench, upstream_as_served(bench)), []
+    without, found = Loader(bench, bench.upstream.as_served()), []
     alone: list[float] = []
     for _ in range(sizes.latency_rounds):
         alone += ask_for_streams(without, sizes.latency_streams, 1).first_chunks_ms
@@ -243,12 +241,6 @@ def differences(found: list[float], alone: list[float]) -> dict[str, float]:
         f"added_p{percent}_ms": percentile(found, percent) - percentile(alone, percent)
         for percent in (50, 99)
     }
-
-
-def upstream_as_served(bench: Bench) -> Served:
-    """Return the upstream as if it were one of the systems."""
-    paths = {model: f"{path}/v1/chat/completions" for model, path in UPSTREAM_PATHS.items()}
-    return Served(port=bench.upstream.port, paths=paths, process=Measured(bench.upstream.pid))
 
 
 Measure = Callable[[str, Bench, Served, Sizes], Result]

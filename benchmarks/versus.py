@@ -1,0 +1,110 @@
+"""
+`make bench-peers`: Relay beside LiteLLM's proxy and Portkey's gateway, measured in turn.
+
+    python -m benchmarks.versus [--quick]
+
+Installs the others in a scratch folder (`peers.py`). All run at the same time on one core, one of
+them is asked at a time, and each round gives a ratio to Relay.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks import peers, report
+from benchmarks.comparing import Ask, Contender, compare, ratios_in_words
+from benchmarks.figures import percentile
+from benchmarks.measuring import CONCURRENCY, Loader
+from benchmarks.messages import CHUNKS
+from benchmarks.rig import rig, running_bench
+from benchmarks.servers import Bench, Served, running_relay
+from benchmarks.variants import Result, differences, of_load, per_chunk
+
+RESULTS_PATH = Path(__file__).parent / "peers.json"
+
+PLAIN = Ask(requests=320)
+LITELLM_PLAIN = Ask(requests=96)
+"""Takes as long as more requests to the others."""
+
+STREAMS = Ask(requests=CONCURRENCY * 2, model="smart-stream", fewest_events=CHUNKS + 1)
+STREAMING = ("redis", "litellm")
+"""Portkey's gateway at this version answers a request for a stream with 500, under Node 20."""
+
+_LATENCY_REQUESTS = 30
+
+
+def main() -> int:
+    """Measure, print and keep everything; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.versus", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="4 rounds instead of 20")
+    is_quick = parser.parse_args().quick
+    installed = peers.scratch_folder()
+    peers.install(installed)
+    load_at_start = os.getloadavg()[0]
+    with running_bench() as bench, ExitStack() as stack:
+        systems = {
+            "redis": stack.enter_context(running_relay(bench, "redis", redis=True)),
+            "embedded": stack.enter_context(running_relay(bench, "embedded", redis=False)),
+            "litellm": stack.enter_context(peers.running_litellm(bench, installed)),
+            "portkey": stack.enter_context(peers.running_portkey(bench, installed)),
+        }
+        at_start = {name: served.process.rss_mb() for name, served in systems.items()}
+        rounds = 4 if is_quick else 20
+        plain = [contender(bench, name, served) for name, served in systems.items()]
+        results = measured(bench, plain, rounds, at_start)
+        streams = [
+            Contender(f"{name}-stream", Loader(bench, systems[name]), STREAMS) for name in STREAMING
+        ]
+        results += measured(bench, streams, rounds, at_start)
+    found_on = rig(is_quick=is_quick, load_at_start=load_at_start)
+    RESULTS_PATH.write_text(report.to_json(results, found_on), encoding="utf-8")
+    print(report.table(results))
+    for group in (plain, streams):
+        for each in group[1:]:
+            print(f"{each.name} / {group[0].name}: {ratios_in_words(each, group[0])}")
+    return report.tell_mistakes(results)
+
+
+def contender(bench: Bench, name: str, served: Served) -> Contender:
+    """Return a system that is asked for plain answers."""
+    return Contender(name, Loader(bench, served), LITELLM_PLAIN if name == "litellm" else PLAIN)
+
+
+def measured(
+    bench: Bench, contenders: Sequence[Contender], rounds: int, at_start: Mapping[str, float]
+) -> list[Result]:
+    """Measure all *contenders* in turn, their CPU first."""
+    compare(bench, contenders, rounds)
+    return [
+        result_of(bench, each, rounds, rss_at_start_mb=at_start[each.name.partition("-")[0]])
+        for each in contenders
+    ]
+
+
+def result_of(bench: Bench, each: Contender, rounds: int, *, rss_at_start_mb: float) -> Result:
+    """Measure what one request at a time takes, and return all that was found of *each*."""
+    asked = each.asked
+    without = Loader(bench, bench.upstream.as_served())
+    found: list[float] = []
+    alone: list[float] = []
+    for _ in range(rounds):
+        count = 2 if asked.fewest_events else _LATENCY_REQUESTS
+        for loader, times in ((without, alone), (each.loader, found)):
+            outcome = loader.ask(
+                count, connections=1, model=asked.model, fewest_events=asked.fewest_events
+            )
+            times.extend(outcome.first_chunks_ms if asked.fewest_events else outcome.latencies_ms)
+    figures = of_load(each.load) | differences(found, alone)
+    if asked.fewest_events:
+        figures["time_to_first_chunk_ms"] = percentile(found, 50)
+        figures["cpu_us_per_chunk"] = per_chunk(each.load, CHUNKS)
+    figures["rss_at_start_mb"] = rss_at_start_mb
+    figures["rss_mb"] = each.served.process.rss_mb()
+    return Result(name=each.name, counts=each.loader.close(), figures=figures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
