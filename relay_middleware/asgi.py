@@ -23,6 +23,7 @@ from relay_middleware.core import refusals
 from relay_middleware.core.attribution import Headers
 from relay_middleware.core.endpoints import members
 from relay_middleware.core.refusals import Refusal, RefusedError
+from relay_middleware.tasks import Patience
 
 # ASGI's own shapes: a scope and a message are mappings of whatever a server puts there.
 Scope = MutableMapping[str, Any]
@@ -191,6 +192,7 @@ class Responder:
     def __init__(self, send: Send, watch: ClientWatch) -> None:
         self._send = send
         self._watch = watch
+        self._patience = Patience(WRITE_TIMEOUT_S)
         self.status_code: int | None = None
 
     async def start(self, status_code: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -206,6 +208,10 @@ class Responder:
         opening = self._opening(status_code, [*described(body), *headers])
         await self._deliver(opening, _part(body, is_last=True))
 
+    def close(self) -> None:
+        """Send nothing more."""
+        self._patience.close()
+
     def _opening(self, status_code: int, headers: Iterable[tuple[bytes, bytes]]) -> Message:
         if not self._watch.is_gone:
             self.status_code = status_code
@@ -213,11 +219,10 @@ class Responder:
 
     async def _deliver(self, *messages: Message) -> None:
         try:
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
-                for message in messages:
-                    if self._watch.is_gone:
-                        return
-                    await self._send(message)
+            for message in messages:
+                if self._watch.is_gone:
+                    return
+                await self._patience.wait(self._send(message))
         except (OSError, TimeoutError):
             # ASGI lets a server raise OSError when the client has gone. The answer is charged
             # all the same, so whoever produces it must go on.

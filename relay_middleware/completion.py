@@ -207,7 +207,7 @@ class Completion:
             answer.body,
             answer.members,
             usage=shown,
-            added=annotation.to_members(receipt),
+            added=annotation.to_members(receipt, orjson.dumps),
             encode=orjson.dumps,
         )
         headers = [
@@ -234,7 +234,7 @@ class Completion:
         reported = annotator.usage_object if source is UsageSource.PROVIDER else None
         last = annotator.finish(
             usage=reported or self._endpoint.to_wire(usage),
-            added=annotation.to_members(receipt),
+            added=annotation.to_members(receipt, orjson.dumps),
             error=refusals.upstream_interrupted().envelope() if self._is_broken else None,
         )
         await self._responder.write(last, is_last=True)

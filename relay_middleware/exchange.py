@@ -103,6 +103,7 @@ class Exchange:
             await self._refuse(refusals.internal_error())
         finally:
             self._watch.stop()
+            self._responder.close()
             self._line.status = self._responder.status_code or NO_ANSWER
             self._line.is_client_gone = self._watch.is_gone or self._line.is_client_gone
             self._line.duration_ms = round((time.perf_counter() - started_s) * 1000, 3)

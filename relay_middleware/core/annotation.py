@@ -5,7 +5,6 @@ Amounts are printed from exact integers and spliced in as bytes: no float touche
 provider's own bytes stay what they were.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +46,7 @@ class Receipt:
     is_priced: bool
 
 
-def to_members(receipt: Receipt) -> bytes:
+def to_members(receipt: Receipt, encode: Callable[[object], bytes]) -> bytes:
     """
     Return the members to add to a JSON object, without braces: `"cost_cents":…,"relay":{…}`.
     """
@@ -69,7 +68,7 @@ def to_members(receipt: Receipt) -> bytes:
         facts["provider_cost_nano_usd"] = receipt.provider_cost_nano_usd
     if not receipt.is_priced:
         facts["is_priced"] = False
-    relay = json.dumps(facts, separators=(",", ":"))
+    relay = encode(facts).decode()
     if receipt.spend_remaining_nano_usd is not None:
         remaining = format_cents(receipt.spend_remaining_nano_usd)
         relay = f'{relay[:-1]},"spend_remaining_cents":{remaining}}}'

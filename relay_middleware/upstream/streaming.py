@@ -10,6 +10,7 @@ from relay_middleware.core.deployments import Deployment
 from relay_middleware.core.sse import EventStreamDecoder, EventTooLongError
 from relay_middleware.errors import StreamBrokenError
 from relay_middleware.ports.providers import StreamAnswer
+from relay_middleware.tasks import Patience
 from relay_middleware.upstream.failures import BROKEN_ANSWER, DeploymentFailedError
 from relay_middleware.upstream.opening import Sign, sign_of
 
@@ -101,21 +102,19 @@ async def _chunks(
     first: list[bytes], source: Source, deployment: Deployment, on_break: Callable[[], None]
 ) -> AsyncGenerator[bytes, None]:
     try:
-        yield b""
-        for chunk in first:
-            yield chunk
-        while chunk := await _next_chunk(source, deployment, on_break):
-            yield chunk
+        with Patience(deployment.timeouts.between_chunks_s) as patience:
+            yield b""
+            for chunk in first:
+                yield chunk
+            while chunk := await _next_chunk(source, patience, on_break):
+                yield chunk
     finally:
         await source.aclose()
 
 
-async def _next_chunk(
-    source: Source, deployment: Deployment, on_break: Callable[[], None]
-) -> bytes:
+async def _next_chunk(source: Source, patience: Patience, on_break: Callable[[], None]) -> bytes:
     try:
-        async with asyncio.timeout(deployment.timeouts.between_chunks_s):
-            return await source.read()
+        return await patience.wait(source.read())
     except TimeoutError:
         on_break()
         raise StreamBrokenError("the provider's stream fell silent") from None

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 import click
+import orjson
 import pytest
 import yaml
 from fixtures.pages import ROOT, code_in, read_page
@@ -335,7 +336,7 @@ def test_every_member_of_an_answer() -> None:
         spend_remaining_nano_usd=NanoUsd(1),
         is_priced=False,
     )
-    members = json.loads(b"{%b}" % to_members(receipt))
+    members = json.loads(b"{%b}" % to_members(receipt, orjson.dumps))
 
     rows = HEADERS.section("Members of an answer").rows
 

@@ -25,7 +25,7 @@ def test_members() -> None:
     """
     11,550 nano-dollars are 0.001155 cents, and every fact stands beside it.
     """
-    assert decoded(annotation.to_members(receipt())) == {
+    assert decoded(annotation.to_members(receipt(), encode)) == {
         "cost_cents": Decimal("0.001155"),
         "relay": {
             "request_id": "req_1",
@@ -50,7 +50,7 @@ def test_what_may_not_be_told_is_absent() -> None:
     """
     The operator's cost and an unknown remainder are left out, not null.
     """
-    relay = decoded(annotation.to_members(receipt(cost=None, remaining=None)))["relay"]
+    relay = decoded(annotation.to_members(receipt(cost=None, remaining=None), encode))["relay"]
 
     assert isinstance(relay, dict)
     assert not {"provider_cost_nano_usd", "spend_remaining_cents", "is_priced"} & relay.keys()
@@ -64,10 +64,11 @@ def test_unpriced_is_said() -> None:
         Receipt(
             **{name: getattr(receipt(), name) for name in Receipt.__slots__ if name != "is_priced"},
             is_priced=False,
-        )
+        ),
+        encode,
     )
 
-    assert b'"is_priced": false' in unpriced or b'"is_priced":false' in unpriced
+    assert b'"is_priced":false' in unpriced
 
 
 @given(st.integers(min_value=0, max_value=2**53 - 1))
@@ -75,7 +76,7 @@ def test_amounts_are_exact(charge: int) -> None:
     """
     The printed cents are the integer, to the last nano-dollar.
     """
-    members = decoded(annotation.to_members(receipt(charge=charge)))
+    members = decoded(annotation.to_members(receipt(charge=charge), encode))
 
     assert Decimal(str(members["cost_cents"])) * 10_000_000 == charge
 
