@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.periods import UTC_CALENDAR, Calendar, CalendarChangeError, changed
 from relay_middleware.errors import RelayError, StoreUnavailableError
-from relay_middleware.ledger.database import Database
+from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database
 from relay_middleware.ledger.operations import (
     CustomerChange,
     Operation,
@@ -71,7 +71,7 @@ async def set_calendar(
     details = {"zone": None if zone is None else str(zone), "anchor_day": anchor_day}
     entry = OperationEntry(kind="set_calendar", subject=change.customer_id, details=details)
     await change_customer(database, operation, change, entry, work)
-    async with database.connect() as connection:
+    async with database.connect(timeout_s=SUMS_TIMEOUT_S) as connection:
         return await calendar_of(connection, change.customer_id)
 
 

@@ -2,6 +2,7 @@
 The SQL database: SQLite in a file, or PostgreSQL; its errors in our own words.
 """
 
+import asyncio
 import hashlib
 import sqlite3
 from collections.abc import AsyncIterator
@@ -23,8 +24,18 @@ DEFAULT_PORT = 5432
 """PostgreSQL's, where the URL names none."""
 
 BUSY_TIMEOUT_S = 5.0
-"""Longest wait for another process's write to SQLite."""
+"""Longest wait for another process's write to SQLite, and for a connection to PostgreSQL."""
 
+ANSWER_TIMEOUT_S = 30.0
+"""Longest that work on a connection may take: one whose other end is gone, or hangs, would keep
+silent for as long as TCP believes in it, a quarter of an hour and more."""
+
+SUMS_TIMEOUT_S = 600.0
+"""The same for sums over years of requests, which fill a cold store. The connection has answered
+just before."""
+
+MIGRATION_TIMEOUT_S = 86_400.0
+"""The same for migrations, which may write every row anew, and wait for each other."""
 
 _REFUSING_SQLSTATES = ("22", "23")
 """
@@ -52,15 +63,18 @@ class _Driver(Protocol):
 class Database:
     """Connections to one database, made when they are needed."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         """
         Args:
             database_url: `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`.
+            answer_timeout_s: How long work on a connection to PostgreSQL may take, where it does
+                not say so itself. SQLite waits for nobody but those who write: `BUSY_TIMEOUT_S`.
 
         Raises:
             ConfigurationError: It is neither.
         """  # fmt: skip
         self.url = _with_driver(database_url)
+        self._answer_timeout_s = answer_timeout_s
         is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = create_async_engine(
             self.url,
@@ -84,23 +98,30 @@ class Database:
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
     @asynccontextmanager
-    async def connect(self) -> AsyncIterator[AsyncConnection]:
+    async def connect(self, *, timeout_s: float | None = None) -> AsyncIterator[AsyncConnection]:
         """
         Give a connection to read with.
+
+        Args:
+            timeout_s: As `begin`'s.
 
         Raises:
             StoreUnavailableError: The database did not answer.
         """
         try:
-            async with self.engine.connect() as connection:
+            async with self._timeout() as timeout, self.engine.connect() as connection:
+                self._extend(timeout, timeout_s)
                 yield connection
         except (SQLAlchemyError, OSError) as error:
             raise self._unavailable(error) from error
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[AsyncConnection]:
+    async def begin(self, *, timeout_s: float | None = None) -> AsyncIterator[AsyncConnection]:
         """
         Give a connection in a transaction, committed at the end, or undone by an exception.
+
+        Args:
+            timeout_s: How long the whole may take; None: `answer_timeout_s`.
 
         Raises:
             StoreUnavailableError: The database did not answer; nothing was written, unless the
@@ -108,7 +129,8 @@ class Database:
             ValueRefusedError: A value breaks a constraint or fits no column. Nothing was written.
         """
         try:
-            async with self.engine.begin() as connection:
+            async with self._timeout() as timeout, self.engine.begin() as connection:
+                self._extend(timeout, timeout_s)
                 yield connection
         # The last two are how SQLite's driver refuses a number or a text, in no class of its own.
         except (SQLAlchemyError, OSError, OverflowError, UnicodeError) as error:
@@ -117,6 +139,17 @@ class Database:
                     f"the database {self.place} refused a value ({type(error).__name__})"
                 ) from error
             raise self._unavailable(error) from error
+
+    def _timeout(self) -> asyncio.Timeout:
+        # Of the connection, which is asked whether it is still there: never longer than that.
+        return asyncio.timeout(
+            None if self.is_sqlite else min(BUSY_TIMEOUT_S, self._answer_timeout_s)
+        )
+
+    def _extend(self, timeout: asyncio.Timeout, timeout_s: float | None) -> None:
+        if not self.is_sqlite:
+            timeout_s = self._answer_timeout_s if timeout_s is None else timeout_s
+            timeout.reschedule(asyncio.get_running_loop().time() + timeout_s)
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -15,7 +15,7 @@ from relay_middleware.core.identifiers import ApiKeyId, CustomerId, HoldId
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import UTC_CALENDAR, windows_of
 from relay_middleware.ledger.calendars import UnknownZoneError, calendar_from, own_calendars
-from relay_middleware.ledger.database import Database
+from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database
 from relay_middleware.ledger.tables import REQUEST, from_us, to_us
 
 log = structlog.get_logger("relay")
@@ -37,7 +37,7 @@ async def list_expired(database: Database, since: datetime | None = None) -> Seq
     if since is not None:
         query = query.where(REQUEST.c.ended_at_us >= to_us(since))
     found: list[Hold] = []
-    async with database.connect() as connection:
+    async with database.connect(timeout_s=SUMS_TIMEOUT_S) as connection:
         own = await own_calendars(connection)
         async for rows in (await connection.stream(query)).partitions(_AT_ONCE):
             for row in rows:

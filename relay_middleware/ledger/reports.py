@@ -15,7 +15,7 @@ from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import UTC_CALENDAR, Period
 from relay_middleware.core.tiers import Customer, CustomerStatus
 from relay_middleware.ledger.calendars import calendar_from, own_calendars
-from relay_middleware.ledger.database import Database
+from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database
 from relay_middleware.ledger.tables import (
     API_KEY,
     CUSTOMER,
@@ -56,7 +56,7 @@ class ExpiredReport:
 async def list_keys(database: Database) -> list[KeyReport]:
     """Return all keys, the oldest first, revoked ones too."""
     query = select(API_KEY).order_by(API_KEY.c.created_at_us, API_KEY.c.id)
-    async with database.connect() as connection:
+    async with database.connect(timeout_s=SUMS_TIMEOUT_S) as connection:
         rows = list(await connection.execute(query))
     return [
         KeyReport(
@@ -79,7 +79,7 @@ async def list_customers(database: Database, *, only: CustomerId | None = None) 
         customers = customers.where(CUSTOMER.c.id == only)
         overrides = overrides.where(CUSTOMER_OVERRIDE.c.customer_id == only)
     limits: dict[str, dict[Period, NanoUsd | None]] = {}
-    async with database.connect() as connection:
+    async with database.connect(timeout_s=SUMS_TIMEOUT_S) as connection:
         own = await own_calendars(connection, only=only)
         for row in await connection.execute(overrides):
             limits.setdefault(row.customer_id, {})[Period(row.period)] = row.limit_nano_usd
@@ -102,7 +102,7 @@ async def list_expired(database: Database, customer_id: CustomerId) -> list[Expi
         .where(REQUEST.c.customer_id == customer_id, REQUEST.c.state == HoldState.EXPIRED.value)
         .order_by(REQUEST.c.reserved_at_us)
     )
-    async with database.connect() as connection:
+    async with database.connect(timeout_s=SUMS_TIMEOUT_S) as connection:
         return [
             ExpiredReport(
                 request_id=HoldId(row.id),
@@ -142,7 +142,7 @@ async def count_requests(
         .where(REQUEST.c.customer_id == customer_id)
         .group_by(REQUEST.c.state)
     )
-    async with database.connect() as connection:
+    async with database.connect(timeout_s=SUMS_TIMEOUT_S) as connection:
         rows = {HoldState(row.state): row for row in await connection.execute(query)}
     # PostgreSQL's sums are decimals.
     return {

@@ -21,7 +21,7 @@ from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import PeriodWindow, windows_of
 from relay_middleware.ledger.adjustments import contains
 from relay_middleware.ledger.calendars import UnknownZoneError, calendar_from, own_calendars
-from relay_middleware.ledger.database import Database
+from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database
 from relay_middleware.ledger.tables import ADJUSTMENT, REQUEST, to_us
 from relay_middleware.ports.stores import Spend
 
@@ -54,7 +54,7 @@ async def spends(database: Database, at: datetime) -> AsyncIterator[Sequence[Spe
     A customer in a zone that this machine does not know is left out too, and logged: nobody can say
     which its periods are.
     """
-    async with database.connect() as connection:
+    async with database.connect(timeout_s=SUMS_TIMEOUT_S) as connection:
         own = await own_calendars(connection)
     found, last = await _of_everyone(database, at, after=None)
     while last is not None:
@@ -62,7 +62,7 @@ async def spends(database: Database, at: datetime) -> AsyncIterator[Sequence[Spe
             yield batch
         found, last = await _of_everyone(database, at, after=last)
     for windows, customer_ids in in_batches(await _by_windows(own, at)):
-        async with database.connect() as connection:
+        async with database.connect(timeout_s=SUMS_TIMEOUT_S) as connection:
             batch = await spends_of(connection, customer_ids, windows, at)
         if batch:
             yield batch
@@ -100,7 +100,7 @@ async def _of_everyone(
     query = _sums(windows).order_by(REQUEST.c.customer_id).limit(BATCH_CUSTOMERS)
     if after is not None:
         query = query.where(REQUEST.c.customer_id > after)
-    async with database.connect() as connection:
+    async with database.connect(timeout_s=SUMS_TIMEOUT_S) as connection:
         rows = (await connection.execute(query)).mappings().all()
         if not rows:
             return [], None

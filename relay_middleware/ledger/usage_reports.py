@@ -17,7 +17,7 @@ from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import Period, PeriodWindow, windows_of
 from relay_middleware.core.tiers import Customer
 from relay_middleware.ledger.adjustments import list_adjustments
-from relay_middleware.ledger.database import Database
+from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database
 from relay_middleware.ledger.reports import list_customers
 from relay_middleware.ledger.sums import in_batches, in_window, spends_of
 from relay_middleware.ledger.tables import REQUEST
@@ -96,7 +96,7 @@ async def usage_report(
     used: dict[CustomerId, Mapping[str, Any]] = {}
     posted: Counter[_Account] = Counter()
     for shared, customer_ids in in_batches(by_windows):
-        async with database.connect() as connection:
+        async with database.connect(timeout_s=SUMS_TIMEOUT_S) as connection:
             used |= await _used(connection, customer_ids, shared)
             for spend in await spends_of(connection, customer_ids, shared, at):
                 posted[spend.customer_id, spend.window.period] = spend.total_nano_usd

@@ -14,7 +14,7 @@ from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from relay_middleware.ledger.database import Database
+from relay_middleware.ledger.database import MIGRATION_TIMEOUT_S, Database
 
 _LOCK_ID = 0x72656C6179
 """Of PostgreSQL's advisory lock: "relay" in ASCII."""
@@ -31,7 +31,10 @@ async def migrate(database: Database, *, to: str = "head") -> None:
         StoreUnavailableError: The database did not answer; nothing was changed.
     """
     lock_path = database.url.database if database.is_sqlite else None
-    async with _file_lock(lock_path), database.begin() as connection:
+    async with (
+        _file_lock(lock_path),
+        database.begin(timeout_s=MIGRATION_TIMEOUT_S) as connection,
+    ):
         if not database.is_sqlite:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK_ID})"))
         await connection.run_sync(_upgrade, to)
