@@ -19,7 +19,7 @@ def log_bug(event: str, error: Exception, **facts: object) -> None:
 
 
 def log_refused_record(record: LedgerRecord, error: RecordRefusedError) -> None:
-    """Log whom *record* would have charged and how much, for a correction by hand."""
+    """Log whom *record*, which is kept as a dead letter, would have charged, and how much."""
     facts: dict[str, object] = {"customer_id": record.customer_id, "reason": str(error)}
     if isinstance(record, RequestEnded):
         facts |= {"hold_id": record.hold_id, "charge_nano_usd": record.charge_nano_usd}

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 import structlog
 
-from relay_middleware.bugs import log_bug, log_refused_record
+from relay_middleware.booking import book
+from relay_middleware.bugs import log_bug
 from relay_middleware.comparing import compare, expire_again
 from relay_middleware.core.holds import Hold, HoldState, HoldStateError
 from relay_middleware.core.identifiers import CustomerId, HoldId
-from relay_middleware.core.records import RequestEnded, expired
-from relay_middleware.errors import RecordRefusedError, StoreUnavailableError
+from relay_middleware.core.records import expired
+from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.open_holds import OpenHolds
 from relay_middleware.ports.books import Ledger, Remembered, Spool
 from relay_middleware.ports.stores import Clock, Drift, SpendStore
@@ -265,21 +266,11 @@ class Upkeep:
         ]
         for start in range(0, len(ended), BOOKED_AT_ONCE):
             batch = ended[start : start + BOOKED_AT_ONCE]
-            await self._append(batch)
+            await book(books.ledger, batch)
             books.spool.drop(record.hold_id for record in batch)
             for record in batch:
                 books.open_holds.pay(record.hold_id)
         self._unresolved = [item for item in self._unresolved if item.record is None]
-
-    async def _append(self, records: Sequence[RequestEnded]) -> None:
-        try:
-            await self._books.ledger.append(records)
-        except RecordRefusedError as error:
-            if len(records) > 1:
-                for record in records:
-                    await self._append([record])
-                return
-            log_refused_record(records[0], error)
 
     async def _fill(self) -> bool:
         """Tell the cold store what the ledger has; return whether that was all of it."""
@@ -384,7 +375,7 @@ class Upkeep:
             told = await books.open_holds.tell(books.spend, item.hold, item.record)
             if told is not None and told.is_duplicate:
                 posted.append(item.record)
-        await self._append(posted)
+        await book(books.ledger, posted)
         books.spool.drop(record.hold_id for record in posted)
 
     async def reconcile(self) -> Drift:

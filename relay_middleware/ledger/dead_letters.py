@@ -2,12 +2,15 @@
 Dead letters: what the ledger refuses for good, kept for a correction by hand.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
 
+from relay_middleware.core.journaled import encode_record
+from relay_middleware.core.records import RequestEnded
 from relay_middleware.ledger.database import Database
 from relay_middleware.ledger.tables import DEAD_LETTER, from_us, to_us
 
@@ -56,6 +59,19 @@ async def keep_dead_letter(database: Database, letter: DeadLetter) -> bool:
     async with database.begin() as connection:
         kept = await connection.execute(insert.on_conflict_do_nothing())
     return kept.rowcount > 0
+
+
+def letter_of(record: RequestEnded, reason: str) -> DeadLetter:
+    """Return the letter of *record*: one for each way in which its hold is said to have ended."""
+    state, charge = record.state.value, record.charge_nano_usd
+    return DeadLetter(
+        letter_id=f"{record.hold_id}/{state}/{charge}",
+        source="request",
+        # The standard library's: it writes whatever a text or number has in it.
+        payload=json.dumps(encode_record(record)),
+        reason=reason,
+        first_seen_at=record.ended_at,
+    )
 
 
 async def list_dead_letters(database: Database) -> Sequence[DeadLetter]:

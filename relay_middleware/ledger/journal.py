@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from relay_middleware.bugs import log_bug, log_refused_record
-from relay_middleware.core.records import LedgerRecord
+from relay_middleware.core.records import LedgerRecord, RequestEnded
 from relay_middleware.errors import RecordRefusedError, StoreUnavailableError
 from relay_middleware.ports.books import Ledger
 from relay_middleware.tasks import Gathering
@@ -109,19 +109,25 @@ class QueueJournal:
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                await self._ledger.append(batch)
+                return await self._append_or_bury(batch)
             except StoreUnavailableError as error:
                 log.warning("ledger_unavailable", reason=str(error), records=len(self._waiting))
                 await self._sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            except RecordRefusedError as error:
-                if len(batch) == 1:
-                    log_refused_record(batch[0], error)
-                    return []
+
+    async def _append_or_bury(self, batch: Sequence[LedgerRecord]) -> Sequence[LedgerRecord]:
+        try:
+            await self._ledger.append(batch)
+        except RecordRefusedError as error:
+            if len(batch) > 1:
                 # One bad record must not keep the others out.
                 return [taken for record in batch for taken in await self._append([record])]
-            else:
-                return batch
+            (refused,) = batch
+            if isinstance(refused, RequestEnded):
+                await self._ledger.bury(refused, str(error))
+            log_refused_record(refused, error)
+            return []
+        return batch
 
     async def _acknowledge(self, taken: Sequence[LedgerRecord]) -> None:
         if not taken:

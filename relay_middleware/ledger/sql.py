@@ -14,6 +14,7 @@ from relay_middleware.core.records import LedgerRecord, RequestEnded
 from relay_middleware.errors import RecordRefusedError
 from relay_middleware.ledger.adjustments import list_adjustments
 from relay_middleware.ledger.database import Database
+from relay_middleware.ledger.dead_letters import keep_dead_letter, letter_of
 from relay_middleware.ledger.expired import list_expired
 from relay_middleware.ledger.rows import Row, attempt_rows, customer_row, request_row
 from relay_middleware.ledger.sums import spends
@@ -62,6 +63,10 @@ class SqlLedger:
             await self._write(connection, [request_row(record) for record in requests])
             await self._insert(connection, ATTEMPT, attempts)
             await _compare(connection, final)
+
+    async def bury(self, record: RequestEnded, reason: str) -> None:
+        """Keep *record*, which it never takes, as a dead letter."""
+        await keep_dead_letter(self._database, letter_of(record, reason))
 
     async def _insert(self, connection: AsyncConnection, table: Table, rows: list[Row]) -> None:
         if rows:

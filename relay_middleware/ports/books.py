@@ -44,6 +44,16 @@ class Ledger(Protocol):
         """
         ...
 
+    async def bury(self, record: RequestEnded, reason: str) -> None:
+        """
+        Keep *record*, which it never takes, as a dead letter, for a correction by hand. The second
+        time changes nothing.
+
+        Raises:
+            StoreUnavailableError: It is not kept yet.
+        """
+        ...
+
     async def states(self, hold_ids: Sequence[HoldId]) -> Mapping[HoldId, HoldState]:
         """Return how those of *hold_ids* ended whose request it has."""
         ...

@@ -4,19 +4,21 @@ The journal: nothing is lost, doubled or reordered on the way to the ledger.
 
 import asyncio
 import dataclasses
+import json
 from collections.abc import Sequence
 
 import pytest
 from fixtures.records import AT, ended
 from structlog.testing import capture_logs
+from typing_extensions import override
 
 from relay_middleware.core.identifiers import CustomerId
-from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.periods import PeriodWindow
-from relay_middleware.core.records import CustomerCreated, LedgerRecord
+from relay_middleware.core.journaled import decode_record
+from relay_middleware.core.records import CustomerCreated, LedgerRecord, RequestEnded
 from relay_middleware.core.usage import Usage
 from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.ledger.database import Database, ValueRefusedError
+from relay_middleware.ledger.dead_letters import list_dead_letters
 from relay_middleware.ledger.journal import MAX_BATCH, QueueJournal
 from relay_middleware.ledger.sql import LedgerConflictError, SqlLedger
 from relay_middleware.ports.books import Ledger
@@ -46,6 +48,7 @@ class MemoryLedger:
         self.failures = failures
         self.refused = refused
         self.refusal = refusal or LedgerConflictError("refused")
+        self.buried: list[tuple[LedgerRecord, str]] = []
 
     async def append(self, records: Sequence[LedgerRecord]) -> None:
         if self.failures:
@@ -56,11 +59,8 @@ class MemoryLedger:
         self.batches.append(len(records))
         self.kept += records
 
-    async def posted(
-        self,
-        windows: Sequence[PeriodWindow],  # noqa: ARG002 - the port's
-    ) -> Sequence[tuple[CustomerId, PeriodWindow, NanoUsd]]:
-        return []
+    async def bury(self, record: RequestEnded, reason: str) -> None:
+        self.buried.append((record, reason))
 
 
 class Notes:
@@ -125,8 +125,8 @@ async def test_a_database_that_is_away_delays_and_loses_nothing() -> None:
 @pytest.mark.parametrize("refusal", [LedgerConflictError("why"), ValueRefusedError("why")])
 async def test_one_bad_record_keeps_no_other_out(refusal: Exception) -> None:
     """
-    A record that the ledger refuses for good is dropped and logged with what it would have charged;
-    those beside it arrive, and only they are acknowledged.
+    A record that the ledger refuses for good is a dead letter, and logged with what it would have
+    charged; those beside it arrive, and only they are acknowledged.
     """
     records = [ended(f"r{i}", i) for i in range(5)]
     ledger, notes = MemoryLedger(refused=records[2], refusal=refusal), Notes()
@@ -136,6 +136,7 @@ async def test_one_bad_record_keeps_no_other_out(refusal: Exception) -> None:
 
     assert ledger.kept == [*records[:2], *records[3:]]
     assert notes.acknowledged == ledger.kept
+    assert ledger.buried == [(records[2], "why")]
     assert logs == [
         {
             "event": "ledger_record_refused",
@@ -165,7 +166,8 @@ async def test_a_refused_customer_is_named() -> None:
 
 async def test_a_provider_cannot_stop_the_books(database: Database) -> None:
     """
-    Of three requests, one reports more tokens than a column holds: the other two are charged.
+    Of three requests, one reports more tokens than a column holds: the other two are charged, and
+    that one is kept, with its charge of 2, for a correction by hand.
     """
     usage = Usage(input_tokens=2**63, output_tokens=5)
     bad = dataclasses.replace(ended("bad", 2), usage=usage)
@@ -175,6 +177,33 @@ async def test_a_provider_cannot_stop_the_books(database: Database) -> None:
 
     ((*_, lifetime),) = [batch async for batch in ledger.spends(AT)]
     assert lifetime.posted_nano_usd == 5
+    (letter,) = await list_dead_letters(database)
+    assert letter.letter_id == "bad/settled/2"
+    assert "refused a value" in letter.reason
+    assert decode_record(json.loads(letter.payload)) == bad
+
+
+async def test_a_dead_letter_waits_for_the_database() -> None:
+    """
+    A record is refused, and the database is away when it is to be kept: it is tried again, and kept
+    once.
+    """
+
+    class AwayLedger(MemoryLedger):
+        @override
+        async def bury(self, record: RequestEnded, reason: str) -> None:
+            if not self.batches:
+                self.batches.append(0)
+                raise StoreUnavailableError("away")
+            await super().bury(record, reason)
+
+    bad = ended("r1", 7)
+    ledger, notes = AwayLedger(refused=bad), Notes()
+
+    assert await fed(ledger, notes, [bad]) == 0
+
+    assert ledger.buried == [(bad, "refused")]
+    assert notes.pauses_s == [0.1]
 
 
 async def test_a_failing_acknowledgement_does_not_append_twice() -> None:

@@ -62,13 +62,16 @@ async def test_silence_in_a_transaction_undoes_it(database: Database, way: Silen
     """
     What was written before the silence is not there afterwards: it was never committed.
     """
-    insert = text("INSERT INTO dead_letter VALUES ('a', 'b', 'c', 'd', 1)")
+
+    async def write() -> None:
+        async with database.begin() as connection:
+            await connection.execute(text("INSERT INTO dead_letter VALUES ('a', 'b', 'c', 'd', 1)"))
+            way.talks.clear()
+            await connection.execute(text("SELECT 1"))
+
     async with asyncio.timeout(LONGEST_WAIT_S):
         with pytest.raises(StoreUnavailableError):
-            async with database.begin() as connection:
-                await connection.execute(insert)
-                way.talks.clear()
-                await connection.execute(text("SELECT 1"))
+            await write()
         way.talks.set()
         async with database.begin() as connection:
             count = await connection.scalar(text("SELECT count(*) FROM dead_letter"))

@@ -34,6 +34,7 @@ from relay_middleware.core.records import LedgerRecord, RequestEnded
 from relay_middleware.errors import ColdStoreError, StoreUnavailableError
 from relay_middleware.ledger.corrections import credit
 from relay_middleware.ledger.database import Database
+from relay_middleware.ledger.dead_letters import list_dead_letters
 from relay_middleware.ledger.journal import QueueJournal
 from relay_middleware.ledger.migrations import migrate
 from relay_middleware.ledger.operations import CustomerChange, Operation
@@ -349,6 +350,30 @@ async def test_more_to_book_than_a_transaction_takes(world: World, client: Redis
 
     assert ledger.batches == [500, 500, 201]
     assert await balances(process.spend) == [(1201, 0)] * 4
+
+
+async def test_what_is_refused_when_it_is_booked_is_kept(world: World, client: Redis) -> None:
+    """
+    The ledger has 40 for a hold that this process knows as settled for 25, and Redis loses its
+    data: the 25 are a dead letter, what ended beside it is booked, and 42 are spent.
+    """
+    process = await world.process()
+    for name, charge in (("h1", 25), ("h2", 2)):
+        await process.reserve(hold(name, 40, month=None))
+        await process.settle(hold(name, 40, month=None), charge)
+    await process.ledger.append([settled("h1", 40)])
+    await client.flushall()
+
+    with capture_logs() as logs:
+        await process.upkeep.do_round(1)
+
+    (letter,) = await list_dead_letters(world.database)
+    assert letter.letter_id == "h1/settled/25"
+    assert "with a charge of 40 nano-dollars, not 25" in letter.reason
+    assert [each["event"] for each in logs if each["log_level"] == "error"] == [
+        "ledger_record_refused"
+    ]
+    assert await balances(process.spend) == [(42, 0)] * 4
 
 
 async def test_redis_is_flushed_while_it_is_filled(world: World, client: Redis) -> None:
