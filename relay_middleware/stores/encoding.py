@@ -2,6 +2,8 @@
 Holds and records as the text that Redis and the write-ahead files keep.
 """
 
+import json
+
 import orjson
 
 from relay_middleware.core import journaled
@@ -26,8 +28,18 @@ def decode_hold(text: bytes) -> Hold:
 
 
 def encode_record(record: RequestEnded) -> str:
-    """Return *record* as JSON."""
-    return orjson.dumps(journaled.encode_record(record)).decode()
+    """
+    Return *record* as JSON, whatever is in it: its charge counts.
+
+    Half a character, in a text of a provider's, has no UTF-8. It is written as an escape, which
+    `decode_record` refuses: no ledger takes it either, and whoever reads the journal keeps the
+    record as a dead letter.
+    """
+    members = journaled.encode_record(record)
+    try:
+        return orjson.dumps(members).decode()
+    except orjson.JSONEncodeError:
+        return json.dumps(members)
 
 
 def decode_record(text: bytes) -> RequestEnded:

@@ -3,16 +3,20 @@ The journal in Redis: every end of a hold reaches the ledger once, whoever dies 
 """
 
 import asyncio
+import dataclasses
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
 from fixtures.snare import snare
-from fixtures.spend import Subject, hold, redis_store, release, settle
+from fixtures.spend import Subject, balances, hold, outcome, redis_store, release, settle
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from relay_middleware.core import journaled
+from relay_middleware.core.holds import HoldState
 from relay_middleware.core.records import LedgerRecord, RequestEnded
 from relay_middleware.errors import RecordRefusedError, StoreUnavailableError
 from relay_middleware.stores.keys import BUCKETS, Keys, bucket_of
@@ -328,6 +332,28 @@ async def test_what_nobody_can_read_is_a_dead_letter(redis_url: str, client: Red
         assert await journal.drain(20) == 0
 
     assert sorted(text for _, text, _ in notes.buried) == ["", "no record"]
+
+
+async def test_what_no_database_takes_is_a_dead_letter(subject: Subject, redis_url: str) -> None:
+    """
+    A provider's text with half a character: its charge of 7 is posted, and the record is kept whole
+    as a dead letter.
+    """
+    held = hold("h1", 10, month=None)
+    record = outcome(held, HoldState.SETTLED, 7, tokens=3)
+    assert record.usage is not None
+    usage = dataclasses.replace(record.usage, service_tier="\ud800")
+    record = dataclasses.replace(record, usage=usage)
+    await subject.store.reserve(held)
+
+    await subject.store.settle(held, record)
+
+    ledger, notes = ListLedger(), Notes()
+    async with reading(redis_url, ledger, notes) as journal:
+        assert await journal.drain(20) == 0
+    assert await balances(subject.store) == [(7, 0)] * 4
+    ((_, text, _),) = notes.buried
+    assert journaled.decode_record(json.loads(text)) == record
 
 
 async def test_what_ends_those_who_take_it_is_a_dead_letter(

@@ -612,6 +612,27 @@ async def test_counters_are_never_lowered(world: World) -> None:
     assert await balances(process.spend) == [(40, 0)] * 4
 
 
+async def test_an_odd_record_does_not_stop_a_round(either: World) -> None:
+    """
+    Of two owed records the first has half a character in a provider's text: both of 25 and 7 are
+    told, and what is due after that is done.
+    """
+    process = await either.process()
+    odd, plain = hold("h1", 40, month=None), hold("h2", 40, month=None)
+    for held in (odd, plain):
+        await process.reserve(held)
+    record = outcome(odd, HoldState.SETTLED, 25, tokens=3)
+    assert record.usage is not None
+    usage = dataclasses.replace(record.usage, service_tier="\ud800")
+    process.open_holds.owe(odd, dataclasses.replace(record, usage=usage))
+    await process.end(plain, 7)
+
+    await process.upkeep.do_round(TAKE_OVER_EVERY)
+
+    assert process.open_holds.owed == []
+    assert await balances(process.spend) == [(32, 0)] * 4
+
+
 async def test_one_process_reconciles_for_all(world: World, client: Redis) -> None:
     """
     Of two processes one compares, which takes the database's time.
