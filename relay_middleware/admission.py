@@ -13,7 +13,12 @@ from functools import partial
 
 from relay_middleware.core import limit_refusals, refusals
 from relay_middleware.core.attribution import Headers, attribute, named_customer, presented_secret
-from relay_middleware.core.charging import bound_tokens, hold_amount, spend_remaining
+from relay_middleware.core.charging import (
+    bound_tokens,
+    hold_amount,
+    require_countable,
+    spend_remaining,
+)
 from relay_middleware.core.demands import demand_of
 from relay_middleware.core.endpoints.endpoint import Call, Endpoint
 from relay_middleware.core.holds import Account, Hold, HoldFacts, Reserved
@@ -239,11 +244,13 @@ class Admission:
         cap = None
         if call.choices > 0:
             cap = output_cap(tier, asked=call.asked_output_tokens, is_limited=is_bounded)
+        amount = hold_amount(demand, cap)
+        require_countable(demand, amount, cap)
         reserved_at = self._services.clock.now()
         hold = Hold(
             hold_id=HoldId(asked.request_id),
             customer_id=asked.customer_id,
-            amount_nano_usd=hold_amount(demand, cap),
+            amount_nano_usd=amount,
             accounts=_accounts(limits, self._services.windows.at(reserved_at, customer.calendar)),
             ttl_s=self._services.hold_ttl_s,
             facts=_facts(asked, tier, model, reserved_at, is_exact=demand.is_exact),

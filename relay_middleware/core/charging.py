@@ -19,9 +19,16 @@ from relay_middleware.core.holds import (
     TooManyTokens,
     shortage,
 )
-from relay_middleware.core.money import EXACT, NO_MONEY, NanoUsd, ceil_nano_usd, to_nano_usd
+from relay_middleware.core.money import (
+    EXACT,
+    MAX_REQUEST_NANO_USD,
+    NO_MONEY,
+    NanoUsd,
+    ceil_nano_usd,
+    to_nano_usd,
+)
 from relay_middleware.core.pricing import ModelPrice, cost_usd
-from relay_middleware.core.refusals import Refusal
+from relay_middleware.core.refusals import Refusal, RefusedError
 from relay_middleware.core.tiers import Margin
 from relay_middleware.core.usage import Usage
 
@@ -132,8 +139,9 @@ class Bill:
 
     Attributes:
         cost_usd: At the provider, exact.
-        cost_nano_usd: The same, rounded half to even.
-        charge_nano_usd: What the customer pays; rounded once, from the exact cost.
+        cost_nano_usd: The same, rounded half to even; at most `MAX_REQUEST_NANO_USD`.
+        charge_nano_usd: What the customer pays, of at most as much; rounded once, from the exact
+            cost.
     """
 
     cost_usd: Decimal
@@ -243,9 +251,22 @@ def bill(price: ModelPrice | None, usage: Usage, margin: Margin) -> Bill:
     charge = margin.charge_usd(exact)
     return Bill(
         cost_usd=EXACT.plus(exact),
-        cost_nano_usd=to_nano_usd(exact),
-        charge_nano_usd=to_nano_usd(charge),
+        # A settle is never refused: what is beyond reason is charged as far as it can be counted.
+        cost_nano_usd=min(to_nano_usd(exact), MAX_REQUEST_NANO_USD),
+        charge_nano_usd=min(to_nano_usd(charge), MAX_REQUEST_NANO_USD),
     )
+
+
+def require_countable(demand: Demand, amount: NanoUsd, cap_tokens: int | None) -> None:
+    """
+    Check that *amount*, the hold of *demand* under *cap_tokens*, can be added up.
+
+    Raises:
+        RefusedError: 400, it is more than one request may cost.
+    """
+    if amount > MAX_REQUEST_NANO_USD:
+        largest = largest_cap_tokens(demand, MAX_REQUEST_NANO_USD, below=cap_tokens or 0)
+        raise RefusedError(limit_refusals.request_too_costly(amount, largest_cap_tokens=largest))
 
 
 def refuse_money(demand: Demand, hold: Hold, refused: NotReserved, *, cap_tokens: int) -> Refusal:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from relay_middleware.core.annotation import token_headers
 from relay_middleware.core.holds import Account, Balance
-from relay_middleware.core.money import NanoUsd, format_cents, format_usd
+from relay_middleware.core.money import MAX_REQUEST_NANO_USD, NanoUsd, format_cents, format_usd
 from relay_middleware.core.periods import Period
 from relay_middleware.core.rates import TokenLimit, TokenStatus
 from relay_middleware.core.refusals import DO_NOT_RETRY, Refusal, retry_after, shown, whole_s
@@ -69,6 +69,24 @@ def request_exceeds_limit(
         ),
         metadata={
             **_limit_facts(account, balance, asked),
+            "largest_output_cap_tokens": largest_cap_tokens,
+        },
+        headers=DO_NOT_RETRY,
+    )
+
+
+def request_too_costly(asked: NanoUsd, *, largest_cap_tokens: int) -> Refusal:
+    """400: the request may cost more than is counted for a single one."""
+    return Refusal(
+        status_code=400,
+        code="request_too_costly",
+        message=(
+            f"This request may cost up to ${format_usd(asked)}, which can never fit the "
+            f"${format_usd(MAX_REQUEST_NANO_USD)} that a single one may cost. "
+            f"{_cap_remedy(largest_cap_tokens)}"
+        ),
+        metadata={
+            "requested_nano_usd": asked,
             "largest_output_cap_tokens": largest_cap_tokens,
         },
         headers=DO_NOT_RETRY,

@@ -15,6 +15,11 @@ MAX_NANO_USD = NanoUsd(2**53 - 1)
 """Largest amount a limit may name, about 9 million USD: Redis scripts compute in doubles, which are
 exact up to here."""
 
+MAX_REQUEST_NANO_USD = NanoUsd(10**15)
+"""Most that one request may hold or be charged, a million USD: it takes more than 9,000 of them to
+fill the 64-bit integers in which Redis and SQL add them up. A dearer one has a wrong price, or asks
+for more output than any model gives."""
+
 NO_MONEY = NanoUsd(0)
 
 NANO_USD_PER_USD = 1_000_000_000

@@ -297,6 +297,31 @@ async def test_unpriced_model_is_served_to_the_unlimited(world: World) -> None:
     assert "is_priced" not in answer.json()["relay"]
 
 
+async def test_a_request_that_could_not_be_counted(
+    tmp_path: Path, simulator: Simulator, provider: str
+) -> None:
+    """
+    2^31 - 1 tokens at a cent each could cost 21 million USD, which few counters would hold: without
+    any limit it is refused all the same, and the largest cap that is not, 10^8, is named.
+    """
+    dear = {"usd_per_million_input_tokens": 0, "usd_per_million_output_tokens": 10_000}
+    config = configuration(provider)
+    config["model_list"] = [deployment(provider, model="my-own-model")]
+    config["prices"] = {"openai/my-own-model": dear}
+    async with running(tmp_path, config, simulator) as world:
+        await set_tier(
+            world.database,
+            operation(),
+            CustomerChange(customer_id=CustomerId("bob"), tier="narrow"),
+        )
+        body = {**BODY, "max_completion_tokens": 2**31 - 1}
+        answer = await world.post(body, customer="bob")
+        largest = answer.json()["error"]["metadata"]["largest_output_cap_tokens"]
+
+        assert largest == 10**8
+        await assert_refused(world, answer, 400, "request_too_costly")
+
+
 async def test_unknown_customer_may_be_refused(
     tmp_path: Path, simulator: Simulator, provider: str
 ) -> None:

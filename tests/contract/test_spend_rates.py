@@ -3,6 +3,7 @@ What every `SpendStore` promises of tokens per time and of requests at the same 
 """
 
 import asyncio
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from relay_middleware.core.holds import NotReserved, Reserved, TooManyTokens
 from relay_middleware.core.identifiers import HoldId
 from relay_middleware.core.rates import TokenLimit, TokenWindow
 from relay_middleware.ports.stores import SpendStore
+from relay_middleware.stores.connection import source_of
 from relay_middleware.stores.keys import Keys
 
 pytestmark = pytest.mark.anyio
@@ -285,3 +287,40 @@ async def test_redis_forgets_windows_and_places(redis_url: str) -> None:
         ttl_s = [await client.ttl(name) for name in await client.keys("*:[tp]:alice*")]
 
     assert sorted(ttl_s) == pytest.approx([86_400, 2 * 86_400], abs=2)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "reach_ms"),
+    [
+        # 104,249,991 * 86,400,000 is the last product that fits 2^53.
+        (104_249_991, 86_400_000),
+        (104_249_992, 86_399_999),
+        (2**31 - 1, 1),
+        (2**31 - 1, 43_200_001),
+        (2**31 - 1, 86_399_999),
+        (2**31 - 1, 86_400_000),
+        # 1/length above a whole number, which a quotient in doubles does not show.
+        (2_053_838_041, 10_099_561),
+        (86_399_999, 86_399_999),
+        (2_073_600_001, 43_199_999),
+        (1, 1),
+        (0, 86_400_000),
+    ],
+)
+async def test_redis_counts_large_windows_exactly(
+    redis_url: str, tokens: int, reach_ms: int
+) -> None:
+    """
+    Of the bucket before, a day long, as much counts in Lua as in whole numbers, rounded up.
+    """
+    shared = source_of("generation").removesuffix(
+        files("relay_middleware.stores").joinpath("lua", "generation.lua").read_text("utf-8")
+    )
+    script = f"{shared}\nreturn text(fading(tonumber(ARGV[1]), tonumber(ARGV[2]), 86400000))"
+    elapsed_ms = 86_400_000 - reach_ms
+    window = TokenWindow(previous_tokens=tokens, current_tokens=0, elapsed_ms=elapsed_ms)
+
+    async with Redis.from_url(redis_url) as client:
+        counted = int(await client.eval(script, 0, tokens, reach_ms))
+
+    assert counted == window.used_tokens(DAY)

@@ -62,7 +62,7 @@ for i = 0, accounts - 1 do
 end
 for i, window in ipairs(windows) do
   local reach = math.max(0, window.length - window.elapsed)
-  local used = math.ceil(window.previous * reach / window.length) + window.current
+  local used = fading(window.previous, reach, window.length) + window.current
   if used + tokens > window.limit then
     return answer('TOKENS', tostring(i - 1))
   end

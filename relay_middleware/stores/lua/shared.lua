@@ -19,6 +19,16 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
+-- What counts of the bucket before: *tokens*reach/length*, rounded up. In two steps, because a product
+-- of a day's milliseconds and more than 104 million tokens is no whole number to Lua any more.
+local function fading(tokens, reach, length)
+  local rest = math.fmod(tokens, length)
+  local product = rest * reach
+  local part = math.fmod(product, length)
+  local whole = (tokens - rest) / length * reach + (product - part) / length
+  return part > 0 and whole + 1 or whole
+end
+
 -- What is spent (corrections included, which are counted apart so that `raise_to` may compare the
 -- rest with the ledger), held, credit, expired.
 local function balance(key)

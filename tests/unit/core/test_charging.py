@@ -21,6 +21,7 @@ from relay_middleware.core.charging import (
     largest_cap_tokens,
     largest_cap_within_tokens,
     refuse_money,
+    require_countable,
     spend_remaining,
 )
 from relay_middleware.core.holds import (
@@ -31,9 +32,10 @@ from relay_middleware.core.holds import (
     Shortage,
 )
 from relay_middleware.core.identifiers import CustomerId, HoldId
-from relay_middleware.core.money import NanoUsd
+from relay_middleware.core.money import MAX_REQUEST_NANO_USD, NanoUsd
 from relay_middleware.core.periods import windows_of
 from relay_middleware.core.pricing import ModelPrice, RateCard, Rates
+from relay_middleware.core.refusals import RefusedError
 from relay_middleware.core.tiers import Margin
 from relay_middleware.core.usage import Usage
 
@@ -362,3 +364,48 @@ def test_remaining_is_the_smallest_of_the_limits() -> None:
 
     assert spend_remaining(hold_of(5, 100), Reserved(balances=balances)) == 65
     assert spend_remaining(hold_of(5, None), Reserved(balances=balances)) is None
+
+
+def test_a_hold_that_could_not_be_added_up_is_refused_in_words() -> None:
+    """
+    At 1,000 USD per million tokens a million USD buys 10^9 of them, of which the input takes 100:
+    one more than the rest is refused, with the largest cap that is not.
+    """
+    asked = demand(price("1000", "1000"))
+    most = 10**9 - 100
+    require_countable(asked, hold_amount(asked, most), most)
+
+    with pytest.raises(RefusedError) as refused:
+        require_countable(asked, hold_amount(asked, most + 1), most + 1)
+
+    refusal = refused.value.refusal
+    assert hold_amount(asked, most) == MAX_REQUEST_NANO_USD
+    assert (refusal.status_code, refusal.code) == (400, "request_too_costly")
+    assert refusal.message == (
+        "This request may cost up to $1000000.001, which can never fit the $1000000.00 that a "
+        "single one may cost. With max_completion_tokens of at most 999999900 it would."
+    )
+
+
+def test_input_alone_that_could_not_be_added_up() -> None:
+    """
+    At 20,000 USD a token 100 tokens of input are two millions, and no output cap helps.
+    """
+    asked = demand(price("20000000000", "1"))
+
+    with pytest.raises(RefusedError, match="No output cap makes it fit"):
+        require_countable(asked, hold_amount(asked, None), None)
+
+
+def test_a_bill_is_never_more_than_can_be_added_up() -> None:
+    """
+    2^31 - 1 tokens, the most that are believed, at 1 USD each are charged as a million USD, of
+    which 9,000 fit a 64-bit integer; the exact cost stays.
+    """
+    usage = Usage(input_tokens=0, output_tokens=2**31 - 1)
+
+    billed = bill(price("0", "1000000"), usage, Margin())
+
+    assert billed.cost_usd == Decimal(2**31 - 1)
+    assert billed.cost_nano_usd == billed.charge_nano_usd == MAX_REQUEST_NANO_USD
+    assert 9000 * MAX_REQUEST_NANO_USD < 2**63
