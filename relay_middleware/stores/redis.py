@@ -61,6 +61,8 @@ class RedisSpendStore:
         # Of each bucket; of none before `adopt`.
         self._epochs: Sequence[str] = [""] * BUCKETS
         self._filling = ""
+        # Overdue holds that cannot be read, as the last sweep found them: each is logged once.
+        self._unread: frozenset[HoldId] = frozenset()
 
     async def start(self) -> None:
         """
@@ -160,20 +162,24 @@ class RedisSpendStore:
         return swept
 
     async def _due(self) -> AsyncIterator[Hold]:
+        unread = set()
         lists = [self._keys.open_holds(bucket) for bucket in range(BUCKETS)]
         due = await _together(
             self._scripts.call("due", [open_holds], [str(MAX_SWEPT)]) for open_holds in lists
         )
         for bucket, (open_holds, found) in enumerate(zip(lists, due, strict=True)):
-            for hold_id in replies.to_list(found):
-                name = self._keys.hold(bucket, HoldId(hold_id.decode()))
-                told = await self._scripts.call("recall", [name, open_holds], [hold_id.decode()])
+            for hold_id in [HoldId(each.decode()) for each in replies.to_list(found)]:
+                name = self._keys.hold(bucket, hold_id)
+                told = await self._scripts.call("recall", [name, open_holds], [hold_id])
                 if isinstance(told, bytes) and told:
                     try:
                         yield decode_hold(told)
                     except JournaledError as error:
                         # Of a later release, whose workers sweep it.
-                        log.warning("hold_not_swept", reason=str(error))
+                        unread.add(hold_id)
+                        if hold_id not in self._unread:
+                            log.warning("hold_not_swept", hold_id=hold_id, reason=str(error))
+        self._unread = frozenset(unread)
 
     async def _give_back(self, hold: Hold) -> None:
         # Where it was settled meanwhile, it is as it should be.

@@ -22,6 +22,7 @@ from fixtures.spend import (
     settle,
 )
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from relay_middleware.core.holds import (
     TRANSITIONS,
@@ -774,3 +775,32 @@ async def test_a_redis_that_evicts_is_refused(
             await redis_spend.start()
     finally:
         await redis_client.config_set("maxmemory-policy", "noeviction")
+
+
+async def test_redis_leaves_a_hold_of_a_later_release(
+    redis_spend: RedisSpendStore, redis_client: Redis
+) -> None:
+    """
+    A hold of version 2 whose time has run out is left to those who can read it, the one beside it
+    expires, and what three sweeps find is logged once; two holds are logged one by one.
+    """
+    for name in ("later", "due"):
+        await redis_spend.reserve(hold(name, 10, ttl_s=0))
+    key = Keys().hold(bucket_of(ALICE), HoldId("later"))
+    await redis_client.hset(key, "hold", '[2, "a later release knows more"]')
+
+    with capture_logs() as logs:
+        swept = [await redis_spend.sweep() for _ in range(3)]
+        await redis_spend.reserve(hold("newer", 10, ttl_s=0))
+        key = Keys().hold(bucket_of(ALICE), HoldId("newer"))
+        await redis_client.hset(key, "hold", "no hold")
+        swept.append(await redis_spend.sweep())
+
+    assert swept == [1, 0, 0, 0]
+    assert [(each["event"], each["hold_id"]) for each in logs] == [
+        ("hold_not_swept", "later"),
+        ("hold_not_swept", "newer"),
+    ]
+    assert (
+        await redis_client.hget(Keys().hold(bucket_of(ALICE), HoldId("later")), "state") == "open"
+    )
