@@ -42,6 +42,10 @@ class JournaledError(Exception):
     """What was to be read is no hold or record, or one of a version that is not known here."""
 
 
+class LaterVersionError(JournaledError):
+    """It is of a later release, whose workers can read it."""
+
+
 def encode_hold(hold: Hold) -> Members:
     """Return *hold* as JSON values, all of it."""
     facts = hold.facts
@@ -70,7 +74,8 @@ def decode_hold(members: object) -> Hold:
     Return the hold that *members* were made from.
 
     Raises:
-        JournaledError: They are not `encode_hold`'s, or of a later version.
+        LaterVersionError: They are of a later version.
+        JournaledError: They are not `encode_hold`'s.
     """
     reader = _Reader(members, "hold")
     reader.version()
@@ -137,7 +142,8 @@ def decode_record(members: object) -> RequestEnded:
     Return the record that *members* were made from.
 
     Raises:
-        JournaledError: They are not `encode_record`'s, or of a later version.
+        LaterVersionError: They are of a later version.
+        JournaledError: They are not `encode_record`'s.
     """
     reader = _Reader(members, "record")
     reader.version()
@@ -273,7 +279,8 @@ class _Reader:
     def version(self) -> None:
         version = self.number()
         if version != VERSION:
-            raise JournaledError(
+            kind = LaterVersionError if version > VERSION else JournaledError
+            raise kind(
                 f"a journaled {self._what} of version {version}: this release reads {VERSION}"
             )
 

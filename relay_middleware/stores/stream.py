@@ -4,12 +4,12 @@ The journal in Redis: one stream for each bucket, read by all workers, each entr
 Rules for editors. An entry comes in with the settle that it tells of, in the same script. It is
 acknowledged and deleted after the ledger has committed it, never before; so it may be delivered
 more than once, and the ledger keeps one. What a dead worker had taken is claimed by the others.
-What the ledger never takes goes to the dead letters, and keeps no other out.
+What the ledger never takes goes to the dead letters, and keeps no other out. What a later release
+has written is left to its workers.
 """
 
 import asyncio
 import contextlib
-from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,12 +21,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from relay_middleware.bugs import log_bug
-from relay_middleware.core.journaled import JournaledError
+from relay_middleware.core.journaled import JournaledError, LaterVersionError
 from relay_middleware.core.records import RequestEnded
 from relay_middleware.errors import RecordRefusedError, StoreUnavailableError
 from relay_middleware.ports.books import Ledger
 from relay_middleware.stores.encoding import decode_record
 from relay_middleware.stores.keys import BUCKETS, RELAY_KEYS, Keys
+from relay_middleware.stores.stream_entries import Entry, entries_of, ids_by_stream, pairs_of
 from relay_middleware.tasks import Gathering, end
 
 log = structlog.get_logger("relay")
@@ -55,15 +56,6 @@ MAX_DELIVERIES = 5
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 """Waits between tries while SQL or Redis is away, doubled each time."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One entry of a bucket's stream; *text* is what a settle wrote into it."""
-
-    stream: bytes
-    entry_id: bytes
-    text: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +108,8 @@ class StreamJournal:
         self._task: asyncio.Task[None] | None = None
         self._has_groups = False
         self._gathering = Gathering(GATHER_S)
+        # Of a later release, stream and id: taken once, and not again while they wait for it.
+        self._later: set[tuple[bytes, bytes]] = set()
 
     async def start(self) -> None:
         """Begin to read. Calling it again does nothing."""
@@ -247,7 +241,9 @@ class StreamJournal:
             count=MAX_BATCH,
             block=BLOCK_MS,
         )
-        return [entry for stream, entries in _pairs(found) for entry in _entries(stream, entries)]
+        return [
+            entry for stream, entries in pairs_of(found) for entry in entries_of(stream, entries)
+        ]
 
     async def _left(self) -> list[Entry]:
         """
@@ -259,6 +255,7 @@ class StreamJournal:
             pending = await self._redis.xpending_range(
                 stream, GROUP, "-", "+", MAX_BATCH, consumername=self._worker_id
             )
+            pending = [each for each in pending if (stream, each["message_id"]) not in self._later]
             if pending:
                 taken = await self._redis.xclaim(
                     stream,
@@ -268,16 +265,19 @@ class StreamJournal:
                     [item["message_id"] for item in pending],
                     retrycount=1,
                 )
-                left += _entries(stream, taken)
+                left += entries_of(stream, taken)
         return left
 
     async def _claimed(self) -> list[Entry]:
         """What dead workers had taken; what has ended several of them becomes a dead letter."""
         claimed = []
+        known, self._later = self._later, set()
         for stream in self._streams:
             pending = await self._redis.xpending_range(
                 stream, GROUP, "-", "+", MAX_BATCH, idle=self._claim_after_ms
             )
+            self._later |= known & {(stream, each["message_id"]) for each in pending}
+            pending = [each for each in pending if (stream, each["message_id"]) not in known]
             if not pending:
                 continue
             deadly = {
@@ -292,7 +292,7 @@ class StreamJournal:
                 self._claim_after_ms,
                 [item["message_id"] for item in pending],
             )
-            for entry in _entries(stream, taken):
+            for entry in entries_of(stream, taken):
                 if entry.entry_id in deadly:
                     await self._bury(entry, "it ended those who took it")
                 else:
@@ -302,11 +302,16 @@ class StreamJournal:
     async def _take(self, entries: Sequence[Entry]) -> None:
         """Bring *entries* to the ledger, then acknowledge them."""
         records: dict[Entry, RequestEnded] = {}
+        later = []
         for entry in entries:
             try:
                 records[entry] = decode_record(entry.text)
+            except LaterVersionError:
+                later.append(entry)
             except JournaledError as error:
                 await self._bury(entry, str(error))
+        if later:
+            await self._leave(later)
         for start in range(0, len(records), MAX_BATCH):
             await self._append(dict(list(records.items())[start : start + MAX_BATCH]))
 
@@ -335,13 +340,24 @@ class StreamJournal:
         await self._sink.on_appended(list(records.values()))
         await self._acknowledge(records)
 
-    async def _keep(self, entries: Iterable[Entry]) -> None:
+    async def _keep(
+        self, entries: Iterable[Entry], *, idle_ms: int = 0, deliveries: int | None = None
+    ) -> None:
         """Say that *entries* are still ours: nobody shall take us for dead while SQL is away."""
+        mine = (GROUP, self._worker_id, 0)
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for stream, ids in _ids_by_stream(entries).items():
+            for stream, ids in ids_by_stream(entries).items():
                 # Without the entries this does not count as a delivery.
-                pipeline.xclaim(stream, GROUP, self._worker_id, 0, [*ids], justid=True)
+                pipeline.xclaim(
+                    stream, *mine, [*ids], idle=idle_ms, retrycount=deliveries, justid=True
+                )
             await pipeline.execute()
+
+    async def _leave(self, entries: Sequence[Entry]) -> None:
+        """Leave *entries* to the workers of a later release, as if we had never taken them."""
+        self._later |= {(entry.stream, entry.entry_id) for entry in entries}
+        await self._keep(entries, idle_ms=self._claim_after_ms, deliveries=0)
+        log.warning("journal_entries_left", entries=len(entries), reason="of a later release")
 
     async def _bury(self, entry: Entry, reason: str) -> None:
         # Its hold is not acknowledged: it has to be known to whoever tells the store again.
@@ -352,36 +368,7 @@ class StreamJournal:
 
     async def _acknowledge(self, entries: Iterable[Entry]) -> None:
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for stream, ids in _ids_by_stream(entries).items():
+            for stream, ids in ids_by_stream(entries).items():
                 pipeline.xack(stream, GROUP, *ids)
                 pipeline.xdel(stream, *ids)
             await pipeline.execute()
-
-
-def _ids_by_stream(entries: Iterable[Entry]) -> Mapping[bytes, list[bytes]]:
-    ids_by_stream: defaultdict[bytes, list[bytes]] = defaultdict(list)
-    for entry in entries:
-        ids_by_stream[entry.stream].append(entry.entry_id)
-    return ids_by_stream
-
-
-def _pairs(found: object) -> list[tuple[bytes, object]]:
-    """What XREADGROUP answers, of either protocol: a mapping, or a list of pairs."""
-    if isinstance(found, Mapping):
-        return list(found.items())
-    return [(stream, entries) for stream, entries in found] if isinstance(found, list) else []
-
-
-def _entries(stream: bytes, found: object) -> list[Entry]:
-    entries: list[Entry] = []
-    for item in found if isinstance(found, list) else []:
-        if isinstance(item, list) and item and isinstance(item[0], list | tuple):
-            # The newer protocol wraps them once more.
-            entries += _entries(stream, item)
-            continue
-        entry_id, fields = item
-        # What was deleted while it was pending has no fields.
-        if fields:
-            text = fields.get(b"entry", b"")
-            entries.append(Entry(stream=stream, entry_id=entry_id, text=text))
-    return entries

@@ -6,10 +6,11 @@ import asyncio
 import dataclasses
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
+from fixtures.outages import until
 from fixtures.snare import snare
 from fixtures.spend import Subject, balances, hold, outcome, redis_store, release, settle
 from redis.asyncio import Redis
@@ -323,7 +324,7 @@ async def test_one_bad_record_keeps_no_other_out(subject: Subject, redis_url: st
 
 async def test_what_nobody_can_read_is_a_dead_letter(redis_url: str, client: Redis) -> None:
     """
-    An entry that is no record, or of a later version, is kept as it is.
+    An entry that is no record is kept as it is.
     """
     await client.xadd(Keys().journal(3), {"entry": "no record"})
     await client.xadd(Keys().journal(4), {"other": "no entry"})
@@ -332,6 +333,49 @@ async def test_what_nobody_can_read_is_a_dead_letter(redis_url: str, client: Red
         assert await journal.drain(20) == 0
 
     assert sorted(text for _, text, _ in notes.buried) == ["", "no record"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 7])
+async def test_what_a_later_release_wrote_is_left_to_it(
+    subject: Subject,
+    redis_url: str,
+    client: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+) -> None:
+    """
+    Workers that read version 1, more of them than an entry may be delivered to, meet a charge of 2
+    in version 2, and one of 5 that fails once: they bring the 5 to the ledger and bury nothing. Who
+    reads version 2 has the 2 there too.
+    """
+    with monkeypatch.context() as later:
+        later.setattr(journaled, "VERSION", 2)
+        await charged(subject, 2)
+    ledger, notes = ListLedger(), Notes()
+    notes.failures = 1
+    stream = Keys().journal(bucket_of(hold().customer_id))
+    await charged(subject, 5)
+    with capture_logs() as logs:
+        async with AsyncExitStack() as stack:
+            for i in range(workers):
+                worker = reading(redis_url, ledger, notes, name=f"old{i}", claim_after_ms=500)
+                await stack.enter_async_context(worker)
+
+            async def have_all_met_it() -> bool:
+                met = [each for each in logs if each["event"] == "journal_entries_left"]
+                return len(met) >= workers and await client.xlen(stream) == 1
+
+            await until(have_all_met_it)
+        (pending,) = await client.xpending_range(stream, GROUP, "-", "+", 9)
+    before = (set(ledger.charges), notes.buried, pending["times_delivered"])
+    with monkeypatch.context() as later:
+        later.setattr(journaled, "VERSION", 2)
+        async with reading(redis_url, ledger, notes, name="new", claim_after_ms=0) as journal:
+            assert await journal.drain(20) == 0
+
+    assert before == ({5}, [], 0)
+    assert (set(ledger.charges), notes.buried) == ({2, 5}, [])
 
 
 async def test_what_no_database_takes_is_a_dead_letter(subject: Subject, redis_url: str) -> None:
