@@ -22,6 +22,7 @@ from relay_middleware.ledger.database import Database
 from relay_middleware.ledger.dead_letters import DeadLetter, keep_dead_letter
 from relay_middleware.ledger.directory import SqlDirectory
 from relay_middleware.ledger.journal import QueueJournal
+from relay_middleware.ledger.sole_use import SoleUse
 from relay_middleware.ledger.sql import SqlLedger
 from relay_middleware.ledger.workers import WorkerJournal, list_workers
 from relay_middleware.open_holds import OpenHolds
@@ -62,6 +63,7 @@ class Parts:
         journal: In this process: new customers, and with the embedded store all that has ended.
         stream: Of all processes, in Redis; None with the embedded store.
         breaker: What all that is asked of Redis goes through; None with the embedded store.
+        sole_use: Of the database, with the embedded store; else None.
         warnings: What the operator should know of the configuration.
         drain_timeout_s: Longest wait for answers under way when the relay closes.
     """
@@ -75,6 +77,7 @@ class Parts:
     journal: QueueJournal
     stream: StreamJournal | None
     breaker: Breaker | None
+    sole_use: SoleUse | None
     upstream: LiteLlmUpstream
     tokenizer: LiteLlmTokenizer
     upkeep: Upkeep
@@ -125,6 +128,7 @@ def compose(config: Config) -> Parts:
         journal=stores.journal,
         stream=stores.stream,
         breaker=stores.breaker,
+        sole_use=SoleUse(database) if config.redis_url is None else None,
         upstream=upstream,
         tokenizer=tokenizer,
         upkeep=upkeep_of(services, database, worker_id, revision=lambda: directory.revision),

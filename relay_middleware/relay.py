@@ -116,8 +116,10 @@ class Relay:
             log.warning("configuration_warning", warning=warning)
         # Closed in the opposite order: the answers under way first, the database last.
         stack.push_async_callback(parts.database.aclose)
-        # The store's lock before anything else: a second process must not get further.
+        # The store's locks before anything else: a second process must not get further.
         await _opened(stack, parts.spend.start, parts.spend.aclose)
+        if parts.sole_use is not None:
+            await _opened(stack, parts.sole_use.start, parts.sole_use.aclose)
         await migrate(parts.database)
         await _opened(stack, parts.directory.start, parts.directory.aclose)
         await _opened(stack, parts.spool.start, parts.spool.aclose)

@@ -113,7 +113,7 @@ class Database:
                 self._extend(timeout, timeout_s)
                 yield connection
         except (SQLAlchemyError, OSError) as error:
-            raise self._unavailable(error) from error
+            raise self.unavailable(error) from error
 
     @asynccontextmanager
     async def begin(self, *, timeout_s: float | None = None) -> AsyncIterator[AsyncConnection]:
@@ -138,7 +138,7 @@ class Database:
                 raise ValueRefusedError(
                     f"the database {self.place} refused a value ({type(error).__name__})"
                 ) from error
-            raise self._unavailable(error) from error
+            raise self.unavailable(error) from error
 
     def _timeout(self) -> asyncio.Timeout:
         # Of the connection, which is asked whether it is still there: never longer than that.
@@ -173,7 +173,8 @@ class Database:
             where = [url.host or "", str(url.port or DEFAULT_PORT), *hosts, url.database or ""]
         return hashlib.sha256("\n".join(where).encode()).hexdigest()[:16]
 
-    def _unavailable(self, error: Exception) -> StoreUnavailableError:
+    def unavailable(self, error: Exception) -> StoreUnavailableError:
+        """Return in our own words that the database failed with *error*."""
         # Never the vendor's text: it may hold statements with their values.
         return StoreUnavailableError(
             f"the database {self.place} failed ({type(error).__name__}). Is it there, and is"

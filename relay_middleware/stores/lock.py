@@ -26,7 +26,7 @@ class FolderLock:
         if self._lock is not None:
             return
         try:
-            self._lock = _locked(self._path)
+            self._lock = locked(self._path)
         except BlockingIOError:
             raise ConfigurationError(
                 f"another process uses the embedded store in {self._path.parent}. It counts in one"
@@ -46,8 +46,14 @@ class FolderLock:
             os.close(lock)
 
 
-def _locked(path: Path) -> int:
-    """Return the descriptor of *path*, locked until it is closed."""
+def locked(path: Path) -> int:
+    """
+    Return the descriptor of *path*, locked until it is closed.
+
+    Raises:
+        BlockingIOError: Somebody has it locked.
+        OSError: It cannot be made.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

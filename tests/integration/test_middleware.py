@@ -28,11 +28,11 @@ pytestmark = pytest.mark.anyio
 Message = MutableMapping[str, Any]
 
 
-def new_relay(folder: Path) -> Relay:
+def new_relay(folder: Path, *, state: str = "state") -> Relay:
     config = {
         "model_list": [deployment("http://127.0.0.1:1")],
         "database_url": f"sqlite:///{folder}/relay.db",
-        "state_dir": str(folder / "state"),
+        "state_dir": str(folder / state),
         **tiers(),
     }
     path = folder / "relay.yaml"
@@ -87,6 +87,22 @@ async def test_failing_start_is_told_in_words(tmp_path: Path) -> None:
     assert "Traceback" not in said["message"]
     await first.aclose()
     await first.aclose()
+
+
+async def test_two_folders_on_one_database_are_refused(tmp_path: Path) -> None:
+    """
+    A second relay with a folder of its own, on the database of the first, would have a store of its
+    own: it does not start before the first has ended.
+    """
+    first, second = new_relay(tmp_path), new_relay(tmp_path, state="other")
+    await first.start()
+
+    with pytest.raises(ConfigurationError, match=r"with the database .*relay\.db.*set redis_url"):
+        await second.start()
+    await first.aclose()
+    await second.start()
+
+    await second.aclose()
 
 
 async def test_who_asks_while_it_closes_opens_it_anew(tmp_path: Path) -> None:
