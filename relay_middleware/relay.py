@@ -148,7 +148,14 @@ class Relay:
             log.warning("answers_cut", answers=cut)
         missing = await parts.journal.drain(max(LAST_S, ends_at_s - loop.time()))
         if parts.stream is not None:
-            missing += await parts.stream.drain(max(LAST_S, ends_at_s - loop.time()))
+            left = await parts.stream.drain(max(LAST_S, ends_at_s - loop.time()))
+            if left is None:
+                log.error(
+                    "journal_unknown",
+                    reason="Redis did not answer: what it has for the ledger is brought there when"
+                    " it is back, by any worker",
+                )
+            missing += left or 0
         if missing:
             log.error("records_not_in_ledger", records=missing)
 

@@ -136,13 +136,14 @@ class StreamJournal:
                 pipeline.xlen(stream)
             return sum(await pipeline.execute())
 
-    async def drain(self, timeout_s: float) -> int:
+    async def drain(self, timeout_s: float) -> int | None:
         """
         Wait until what is in the streams now has left them, at most *timeout_s*. What others add
         meanwhile is theirs to bring to the ledger.
 
         Returns:
-            How many entries are there if it has not, else 0; also 0 where Redis did not answer.
+            How many entries are there if it has not, else 0; None where Redis did not answer, so
+            that nobody knows.
         """
         # By the clock: a time-out of asyncio's is a cancellation, of which see `tasks.py`.
         loop = asyncio.get_running_loop()
@@ -155,7 +156,7 @@ class StreamJournal:
                         return await self.waiting()
                     await self._sleep(0.05)
         except StoreUnavailableError:
-            pass
+            return None
         return 0
 
     async def _last_ids(self) -> Mapping[bytes, bytes]:

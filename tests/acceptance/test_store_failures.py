@@ -13,6 +13,7 @@ import pytest
 from fixtures.outages import ALICE, BOB, CHARGE, Away, away, until
 from fixtures.own_redis import OwnRedis, own_redis
 from fixtures.snare import script, snare
+from structlog.testing import capture_logs
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -174,3 +175,21 @@ async def test_redis_is_full(relay: Away, redis: OwnRedis) -> None:
     assert (await relay.ask(ALICE)).status_code == 200
     await relay.assert_exact(alice=2, bob=2)
     assert (await relay.balance(BOB)).posted_nano_usd == 2 * CHARGE
+
+
+async def test_an_end_without_redis_claims_nothing(relay: Away, redis: OwnRedis) -> None:
+    """
+    A process that ends while Redis is away says that nobody knows whether all is in the ledger; one
+    that ends when it is there again says nothing.
+    """
+    redis.kill()
+    with capture_logs() as logs:
+        await relay.world.relay.drain(1)
+        said = [each["event"] for each in logs if each["log_level"] == "error"]
+        redis.start()
+        await until(relay.is_enforcing)
+        logs.clear()
+        await relay.world.relay.drain(20)
+
+    assert said == ["journal_unknown"]
+    assert [each for each in logs if each["log_level"] == "error"] == []

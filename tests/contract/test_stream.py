@@ -477,6 +477,7 @@ async def test_redis_that_is_away_is_waited_for() -> None:
         await notes.has_paused.wait_for(lambda: len(notes.pauses_s) >= 8)
     with pytest.raises(StoreUnavailableError):
         await journal.waiting()
+    assert await journal.drain(20) is None
     await journal.aclose()
 
     assert notes.pauses_s[:8] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
