@@ -3,31 +3,49 @@ Comparing: the store's counters are brought to what the ledger has, where they a
 """
 
 import contextlib
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 
 from relay_middleware.core.holds import HoldStateError
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.ports.books import Ledger
-from relay_middleware.ports.stores import Drift, SpendStore
+from relay_middleware.ports.stores import Drift, Spend, SpendStore
 
 LATELY = timedelta(hours=1)
 """How long after it expired a request is looked for in the store with each comparison: the ledger
 may have heard of it when the store was filled already."""
 
 
-async def compare(spend: SpendStore, ledger: Ledger, at: datetime) -> Drift:
+async def compare(
+    spend: SpendStore, ledger: Ledger, at: datetime, *, with_lifetimes: bool
+) -> Drift:
     """
     Raise what was settled in the periods that contain *at*, and count what expired lately.
+
+    Args:
+        with_lifetimes: Whether lifetimes are looked at where nothing lacks elsewhere: for them the
+            ledger reads all that it has. What a store forgets, it forgets in all periods.
 
     Returns:
         How far the counters were off.
     """
+    drift = Drift()
+    if not with_lifetimes:
+        drift = await _raise_to(spend, ledger.open_spends(at))
+    if with_lifetimes or drift.below_nano_usd:
+        whole = await _raise_to(spend, ledger.spends(at))
+        below = NanoUsd(drift.below_nano_usd + whole.below_nano_usd)
+        drift = Drift(below_nano_usd=below, above_nano_usd=whole.above_nano_usd)
+    await expire_again(spend, ledger, since=at - LATELY)
+    return drift
+
+
+async def _raise_to(spend: SpendStore, found: AsyncIterator[Sequence[Spend]]) -> Drift:
     below, above = 0, 0
-    async for spends in ledger.spends(at):
+    async for spends in found:
         drift = await spend.raise_to(spends)
         below += drift.below_nano_usd
         above += drift.above_nano_usd
-    await expire_again(spend, ledger, since=at - LATELY)
     return Drift(below_nano_usd=NanoUsd(below), above_nano_usd=NanoUsd(above))
 
 

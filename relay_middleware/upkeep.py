@@ -34,6 +34,9 @@ ROUND_S = 1.0
 BOOKED_EVERY, TAKE_OVER_EVERY, RECONCILE_EVERY = 2, 5, 60
 """Rounds; the last is a multiple of the others."""
 
+LIFETIMES_EVERY = 3600
+"""Rounds, a multiple of `RECONCILE_EVERY`, after which lifetimes are compared in any case."""
+
 TOLD_AGAIN_AT_ONCE = 500
 """Settles in one round: with more, other work would wait."""
 
@@ -226,7 +229,7 @@ class Upkeep:
             await self._tell_again()
             self.drift = Drift()
             if await books.spend.claim("reconcile", self.worker_id):
-                await self.reconcile()
+                await self.reconcile(with_lifetimes=rounds % LIFETIMES_EVERY == 0)
 
     async def _is_filled(self) -> bool:
         """See to it that the store has its data; return whether it does now."""
@@ -378,10 +381,11 @@ class Upkeep:
         await book(books.ledger, posted)
         books.spool.drop(record.hold_id for record in posted)
 
-    async def reconcile(self) -> Drift:
+    async def reconcile(self, *, with_lifetimes: bool = True) -> Drift:
         """Raise the counters that are below the ledger; return by how much, and how far above."""
         books = self._books
-        self.drift = await compare(books.spend, books.ledger, books.clock.now())
+        at = books.clock.now()
+        self.drift = await compare(books.spend, books.ledger, at, with_lifetimes=with_lifetimes)
         below = self.drift.below_nano_usd
         if below:
             # A store that was restored from a copy, or has failed over to a replica that lagged.

@@ -17,7 +17,7 @@ from relay_middleware.ledger.database import Database
 from relay_middleware.ledger.dead_letters import keep_dead_letter, letter_of
 from relay_middleware.ledger.expired import list_expired
 from relay_middleware.ledger.rows import Row, attempt_rows, customer_row, request_row
-from relay_middleware.ledger.sums import spends
+from relay_middleware.ledger.sums import open_spends, spends
 from relay_middleware.ledger.tables import ATTEMPT, CUSTOMER, REQUEST
 from relay_middleware.ports.books import LedgerAdjustment
 from relay_middleware.ports.stores import Spend
@@ -105,6 +105,10 @@ class SqlLedger:
         zero is left out.
         """
         return spends(self._database, at)
+
+    def open_spends(self, at: datetime) -> AsyncIterator[Sequence[Spend]]:
+        """Yield the same without lifetimes, and without reading what is older than a month."""
+        return open_spends(self._database, at)
 
     async def expired(self, since: datetime | None = None) -> Sequence[Hold]:
         """Return the holds of requests of which it does not know what they came to."""

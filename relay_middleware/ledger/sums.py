@@ -22,7 +22,7 @@ from relay_middleware.core.periods import PeriodWindow, windows_of
 from relay_middleware.ledger.adjustments import contains
 from relay_middleware.ledger.calendars import UnknownZoneError, calendar_from, own_calendars
 from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database
-from relay_middleware.ledger.tables import ADJUSTMENT, REQUEST, to_us
+from relay_middleware.ledger.tables import ADJUSTMENT, CUSTOMER, REQUEST, to_us
 from relay_middleware.ports.stores import Spend
 
 log = structlog.get_logger("relay")
@@ -68,6 +68,43 @@ async def spends(database: Database, at: datetime) -> AsyncIterator[Sequence[Spe
             yield batch
 
 
+async def open_spends(database: Database, at: datetime) -> AsyncIterator[Sequence[Spend]]:
+    """
+    Yield what `spends` yields but for lifetimes.
+
+    Customer by customer, whose requests of the running periods stand side by side in the index: all
+    others, years of them, are not read.
+    """
+    async with database.connect() as connection:
+        own = await own_calendars(connection)
+    everyone, windows, last = (
+        select(CUSTOMER.c.id).order_by(CUSTOMER.c.id),
+        _open(windows_of(at)),
+        "",
+    )
+    while True:
+        async with database.connect(timeout_s=SUMS_TIMEOUT_S) as connection:
+            page = everyone.where(CUSTOMER.c.id > last).limit(BATCH_CUSTOMERS)
+            customer_ids = [CustomerId(each) for each in await connection.scalars(page)]
+            if not customer_ids:
+                break
+            last = customer_ids[-1]
+            common = [each for each in customer_ids if each not in own]
+            batch = await spends_of(connection, common, windows, at)
+        if batch:
+            yield batch
+    for its_windows, those in in_batches(await _by_windows(own, at)):
+        async with database.connect(timeout_s=SUMS_TIMEOUT_S) as connection:
+            batch = await spends_of(connection, those, _open(its_windows), at)
+        if batch:
+            yield batch
+
+
+def _open(windows: Windows) -> Windows:
+    """Those of *windows* that have a start."""
+    return tuple(window for window in windows if window.starts_at is not None)
+
+
 def in_batches(
     customers_by_windows: Mapping[Windows, Sequence[CustomerId]],
 ) -> Iterator[tuple[Windows, Sequence[CustomerId]]]:
@@ -84,6 +121,9 @@ async def spends_of(
     Return what each of *customer_ids* has spent in *windows*, which contain *at*.
     """
     query = _sums(windows).where(REQUEST.c.customer_id.in_(customer_ids))
+    starts = [window.starts_at for window in windows if window.starts_at is not None]
+    if len(starts) == len(windows):
+        query = query.where(REQUEST.c.reserved_at_us >= to_us(min(starts)))
     rows = (await connection.execute(query)).mappings().all()
     adjusted = await _adjusted(connection, at, ADJUSTMENT.c.customer_id.in_(customer_ids))
     return _spends(rows, windows, adjusted)

@@ -65,6 +65,13 @@ class Ledger(Protocol):
         """
         ...
 
+    def open_spends(self, at: datetime) -> AsyncIterator[Sequence[Spend]]:
+        """
+        Yield the same without lifetimes: it reads no request that was reserved before all of its
+        customer's periods, so that it takes no longer the older the ledger is.
+        """
+        ...
+
     async def expired(self, since: datetime | None = None) -> Sequence[Hold]:
         """
         Return the holds of requests of which it does not know what they came to: of all, or of

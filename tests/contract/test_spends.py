@@ -90,6 +90,25 @@ def utc(day: int, hour: int, minute: int = 0, second: int = 0, *, month: int = 1
     return datetime(2026, month, day, hour, minute, second, tzinfo=UTC)
 
 
+async def test_open_periods_are_summed_alone(ledger: SqlLedger, database: Database) -> None:
+    """
+    Of 602 customers, bob in periods of his own, each has without lifetimes what it has with them:
+    500 are read at once, one of whom is bob, then 102, then he.
+    """
+    await move(database, "bob", anchor_day=15)
+    for at in (AT, utc(23, 10, 59, 59), utc(14, 11), utc(31, 11, month=10)):
+        await ledger.append([ended(f"{c} {at}", 3, customer=c, at=at) for c in ("alice", "bob")])
+    await ledger.append([ended(f"r{i}", 1, customer=f"c{i}") for i in range(600)])
+
+    found = [list(batch) async for batch in ledger.open_spends(AT)]
+
+    whole = [spend for batch in await batches(ledger) for spend in batch]
+    expected = {spend for spend in whole if spend.window.period is not Period.LIFETIME}
+    assert {spend for batch in found for spend in batch} == expected
+    assert len(expected) == sum(map(len, found)) == 3 * 602
+    assert [len({spend.customer_id for spend in batch}) for batch in found] == [499, 102, 1]
+
+
 async def test_the_windows_are_the_customers(ledger: SqlLedger, database: Database) -> None:
     """
     A sum names the window it is of: bob's month began on 15 November in Auckland.

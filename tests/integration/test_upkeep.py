@@ -29,7 +29,7 @@ from relay_middleware import tasks
 from relay_middleware.core.holds import Hold, HoldState
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.periods import Period, window_of
+from relay_middleware.core.periods import Period, window_of, windows_of
 from relay_middleware.core.records import LedgerRecord, RequestEnded
 from relay_middleware.errors import ColdStoreError, StoreUnavailableError
 from relay_middleware.ledger.corrections import credit
@@ -47,7 +47,13 @@ from relay_middleware.stores.local import LocalSpendStore
 from relay_middleware.stores.multiplexed import MultiplexedScripts
 from relay_middleware.stores.redis import RedisSpendStore
 from relay_middleware.stores.spool import FileSpool
-from relay_middleware.upkeep import RECONCILE_EVERY, TAKE_OVER_EVERY, Books, Upkeep
+from relay_middleware.upkeep import (
+    LIFETIMES_EVERY,
+    RECONCILE_EVERY,
+    TAKE_OVER_EVERY,
+    Books,
+    Upkeep,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -645,6 +651,31 @@ async def test_one_process_reconciles_for_all(world: World, client: Redis) -> No
 
     assert [each.upkeep.raised_nano_usd for each in (first, second)] == [4 * 40, 0]
     assert await client.get(Keys().claim("reconcile")) == b"w0"
+
+
+async def test_lifetimes_are_compared_where_something_lacks(world: World, client: Redis) -> None:
+    """
+    40 are settled and booked. Where nothing lacks, or a lifetime's counter alone, a minute's
+    comparison reads no lifetimes; that of an hour does. Where a month's lacks, each does.
+    """
+    process = await world.process()
+    await process.reserve(hold("h1", 40))
+    await process.settle(hold("h1", 40), 40)
+    await process.ledger.append([settled("h1", 40)])
+    ledger = CountingLedger(world.database)
+    upkeep = Upkeep(
+        books_of(world, process, ledger=ledger), worker_id="w0", hold_ttl_s=60, has_peers=_no
+    )
+    *_, month, lifetime = [Keys().account(ALICE, window) for window in windows_of(AT)]
+
+    async def after(rounds: int, *forgotten: str) -> list[tuple[int, int]]:
+        await client.delete(*forgotten)
+        await upkeep.do_round(rounds)
+        return await balances(process.spend)
+
+    assert await after(RECONCILE_EVERY, lifetime) == [*[(40, 0)] * 3, (0, 0)]
+    assert await after(LIFETIMES_EVERY, lifetime) == [(40, 0)] * 4
+    assert await after(RECONCILE_EVERY, lifetime, month) == [(40, 0)] * 4
 
 
 async def test_what_the_store_has_not_heard_of_is_told_later(world: World) -> None:
