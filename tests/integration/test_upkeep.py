@@ -308,6 +308,66 @@ async def test_redis_is_flushed(world: World, client: Redis) -> None:
     assert process.open_holds.owed == []
 
 
+async def test_redis_loses_one_bucket(world: World, client: Redis) -> None:
+    """
+    Alice has 40 in the ledger and 7 that it had not heard of; all of her bucket is gone, its epoch
+    as well, and no other. That is noticed at once: nobody is served from it, and after a round she
+    has her 47. Bob, whose bucket is as it was, has 5 settled, 9 that the store had not heard of and
+    an open hold of 3: he is charged for each once, and what was held for the 9 is given back.
+    """
+    assert bucket_of(ALICE) != bucket_of(CustomerId("bob"))
+    process = await world.process()
+    for name, charge in (("booked", 40), ("journaled", 7)):
+        await process.reserve(hold(name, 40, month=None))
+        await process.settle(hold(name, 40, month=None), charge)
+    await process.ledger.append([settled("booked", 40)])
+    bobs = partial(hold, month=None, customer="bob")
+    await process.reserve(bobs("bob 5", 5))
+    await process.settle(bobs("bob 5", 5), 5)
+    await process.reserve(bobs("bob 9", 9, ttl_s=0))
+    await process.end(bobs("bob 9", 9), 9)
+    await process.reserve(bobs("bob 3", 3))
+    epoch = Keys().epoch(bucket_of(ALICE))
+    await client.delete(*await client.keys(epoch.removesuffix("epoch") + "*"))
+
+    with pytest.raises(ColdStoreError):
+        await process.spend.reserve(hold("new"))
+    await process.upkeep.do_round(1)
+    alices = await balances(process.spend)
+    for rounds in range(2, 9):
+        await process.upkeep.do_round(rounds)
+    held = await balances(process.spend, customer="bob")
+    await process.settle(bobs("bob 3", 3), 2)
+    await process.upkeep.do_round(RECONCILE_EVERY)
+
+    assert alices == [(47, 0)] * 4
+    assert held == [(14, 3)] * 4
+    assert await balances(process.spend) == [(47, 0)] * 4
+    assert await balances(process.spend, customer="bob") == [(16, 0)] * 4
+
+
+async def test_redis_loses_counters_and_no_epoch(world: World, client: Redis) -> None:
+    """
+    Of a bucket whose epoch is there the counters are gone: the next comparison brings alice's 40
+    back, says by how much all of them were too low, and leaves bob's 5 as they are.
+    """
+    process = await world.process()
+    for name, customer, charge in (("h1", "alice", 40), ("h2", "bob", 5)):
+        held = hold(name, 60, month=None, customer=customer)
+        await process.reserve(held)
+        await process.settle(held, charge)
+        await process.ledger.append([outcome(held, HoldState.SETTLED, charge)])
+    await client.delete(*await client.keys("*:a:alice:*"))
+
+    with capture_logs() as logs:
+        await process.upkeep.do_round(RECONCILE_EVERY)
+
+    assert await balances(process.spend) == [(40, 0)] * 4
+    assert await balances(process.spend, customer="bob") == [(5, 0)] * 4
+    assert process.upkeep.drift.below_nano_usd == 4 * 40
+    assert [each["below_nano_usd"] for each in logs if each["event"] == "spend_raised"] == [4 * 40]
+
+
 async def test_others_book_before_a_store_is_filled(world: World, client: Redis) -> None:
     """
     Who fills a flushed Redis waits until the others, who look once a second, have booked.
