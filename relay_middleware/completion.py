@@ -198,7 +198,7 @@ class Completion:
         source = UsageSource.PROVIDER
         if usage is None or not isinstance(shown, Mapping):
             usage, source = (
-                self._counted(self._endpoint.output_bytes(answer.body)),
+                self._counted(sum(self._endpoint.output_sizes(answer.body))),
                 UsageSource.COUNTED,
             )
             shown = self._endpoint.to_wire(usage)
@@ -223,7 +223,7 @@ class Completion:
             usage_of=partial(
                 self._endpoint.usage_of, reasoning_in_output=deployment.reasoning_in_output
             ),
-            output_bytes=self._endpoint.output_bytes,
+            output_sizes=self._endpoint.output_sizes,
             decode_json=orjson.loads,
             encode_json=orjson.dumps,
         )

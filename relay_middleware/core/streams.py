@@ -9,7 +9,7 @@ repeat it, cumulative. Everything else goes out at once and unchanged, byte for 
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from relay_middleware.core.annotation import annotated
@@ -31,6 +31,18 @@ class _Held:
         return not self.chunk.get("choices")
 
 
+@dataclass(slots=True)
+class _Received:
+    """Text that came: bytes, in pieces that are not empty."""
+
+    bytes: int = 0
+    pieces: int = 0
+
+    def add(self, sizes: Sequence[int]) -> None:
+        self.bytes += sum(sizes)
+        self.pieces += len(sizes)
+
+
 class StreamAnnotator:
     """
     Decides what of a stream goes out, and when. Feed it events until `is_ended`, then `finish`.
@@ -38,8 +50,6 @@ class StreamAnnotator:
     Attributes:
         usage: What the provider reported last, or None.
         usage_object: The same, as the provider sent it.
-        output_bytes: Text received so far, for counting where no usage comes.
-        unreported_bytes: The part of it that came after the usage that was reported last.
         is_ended: `[DONE]` or an error event has come; later events are ignored.
         is_broken: The provider reported an error inside the stream.
         is_finished: Some `finish_reason` has come, so that an end without `[DONE]` is whole.
@@ -50,7 +60,7 @@ class StreamAnnotator:
         *,
         wants_usage_chunk: bool,
         usage_of: Callable[[Mapping[str, object]], Usage | None],
-        output_bytes: Callable[[bytes], int],
+        output_sizes: Callable[[bytes], Sequence[int]],
         decode_json: Callable[[bytes], object],
         encode_json: Callable[[object], bytes],
     ) -> None:
@@ -58,20 +68,20 @@ class StreamAnnotator:
         Args:
             wants_usage_chunk: Whether the client asked for OpenAI's usage chunk.
             usage_of: Reads a decoded chunk's usage.
-            output_bytes: Counts the text that an event's data carries.
+            output_sizes: Measures each text that an event's data carries.
             decode_json: Raises ValueError where its argument is no JSON.
             encode_json: The inverse.
         """  # fmt: skip
         self.usage: Usage | None = None
         self.usage_object: Mapping[str, object] | None = None
-        self.output_bytes = 0
-        self.unreported_bytes = 0
         self.is_ended = False
         self.is_broken = False
         self.is_finished = False
         self._wants_usage_chunk = wants_usage_chunk
         self._usage_of = usage_of
-        self._count = output_bytes
+        self._sizes = output_sizes
+        self._received = _Received()
+        self._unreported = _Received()
         self._decode = decode_json
         self._encode = encode_json
         self._held: _Held | None = None
@@ -87,9 +97,9 @@ class StreamAnnotator:
         if event.data == DONE:
             self.is_ended = True
             return b""
-        received_bytes = self._count(event.data)
-        self.output_bytes += received_bytes
-        self.unreported_bytes += received_bytes
+        if sizes := self._sizes(event.data):
+            self._received.add(sizes)
+            self._unreported.add(sizes)
         chunk = self._notable(event.data)
         if chunk is None:
             self._last_data = event.data
@@ -112,11 +122,11 @@ class StreamAnnotator:
         usage = self._usage_of(chunk)
         if usage is not None:
             self.usage = usage
-            self.unreported_bytes = 0
+            self._unreported = _Received()
             usage_object = chunk["usage"]
             self.usage_object = usage_object if isinstance(usage_object, Mapping) else None
         has_choices = bool(chunk.get("choices"))
-        self.is_finished = self.is_finished or has_choices
+        self.is_finished = self.is_finished or _is_finish(chunk)
         if not has_choices and not self._wants_usage_chunk:
             return b""
         is_repeated = self._held is not None and not has_choices and self._held.is_usage_chunk
@@ -137,10 +147,20 @@ class StreamAnnotator:
             begun: Returns its input; asked where the provider has reported nothing here.
         """
         if self.usage is None:
-            return with_output(begun(), self.output_bytes), UsageSource.COUNTED
-        if self.unreported_bytes:
-            return with_output(self.usage, self.unreported_bytes), UsageSource.COUNTED
+            received = self._received
+            usage = with_output(begun(), received.bytes, received.pieces)
+            return usage, UsageSource.COUNTED
+        if self._unreported.pieces:
+            unreported = self._unreported
+            usage = with_output(self.usage, unreported.bytes, unreported.pieces)
+            return usage, UsageSource.COUNTED
         return self.usage, UsageSource.PROVIDER
+
+    @property
+    def is_reported(self) -> bool:
+        """Whether the provider has reported all of the answer: no less, and no text came since."""
+        is_over = self.is_finished or (self.is_ended and not self.is_broken)
+        return is_over and self.usage is not None and not self._unreported.pieces
 
     def finish(
         self, *, usage: Mapping[str, object], added: bytes, error: Mapping[str, object] | None
@@ -174,3 +194,10 @@ class StreamAnnotator:
         kept = {name: known[name] for name in ("id", "object", "created", "model") if name in known}
         # With a choice, because clients read `choices[0]` of every chunk they did not ask for.
         return {**kept, "choices": [{"index": 0, "delta": {}, "finish_reason": None}]}
+
+
+def _is_finish(chunk: Mapping[str, object]) -> bool:
+    choices = chunk.get("choices")
+    return isinstance(choices, list) and any(
+        isinstance(choice, Mapping) and choice.get("finish_reason") for choice in choices
+    )

@@ -158,7 +158,9 @@ def _of_input(input_tokens: int, details: Mapping[object, object]) -> Usage:
 
 BYTES_PER_TOKEN = 4
 """Average of English prose under today's tokenizers (4 to 6); counted when nobody reports. Far from
-one token a byte, which is what a hold assumes of the input; of the output see `within_cap`."""
+one token a byte, which is what a hold assumes of the input; of the output see `within_cap`. Digits
+and signs are more tokens than that, so of a stream no fewer are counted than it had pieces: no
+provider sends a piece of text that is not a token at least."""
 
 
 def counted_usage(*, input_bytes: int, output_bytes: int) -> Usage:
@@ -175,21 +177,23 @@ def counted_usage(*, input_bytes: int, output_bytes: int) -> Usage:
     )
 
 
-def with_output(usage: Usage, output_bytes: int) -> Usage:
+def with_output(usage: Usage, output_bytes: int, output_pieces: int) -> Usage:
     """
     Return *usage*, and beside it the output that came since it was reported, counted.
 
     Args:
         output_bytes: UTF-8 bytes of the text and tool arguments received from the provider.
+        output_pieces: How many pieces of those came; each is a token at least.
     """
-    return replace(usage, output_tokens=usage.output_tokens - (-output_bytes // BYTES_PER_TOKEN))
+    tokens = max(-(-output_bytes // BYTES_PER_TOKEN), output_pieces)
+    return replace(usage, output_tokens=usage.output_tokens + tokens)
 
 
 def within_cap(usage: Usage, output_cap_tokens: int) -> Usage:
     """
     Return *usage*, which was counted, with no more output than the provider was allowed: words of
-    more than four bytes are counted as more tokens than they are, and a hold must not be passed by
-    an estimate.
+    more than four bytes, and pieces of less than a token, are counted as more tokens than they are,
+    and a hold must not be passed by an estimate.
     """
     return replace(usage, output_tokens=min(usage.output_tokens, output_cap_tokens))
 

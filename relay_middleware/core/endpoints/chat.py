@@ -243,13 +243,13 @@ def usage_of(answer: JsonObject, *, reasoning_in_output: bool) -> Usage | None:
 # The texts of an answer, as JSON writes them: for counting where no provider did. Escapes make a
 # text a little longer than it is.
 _OUTPUT_TEXT = re.compile(
-    rb'"(?:content|reasoning_content|reasoning|refusal|arguments)":\s*"((?:[^"\\]|\\.)*)"'
+    rb'"(?:content|reasoning_content|reasoning|refusal|arguments)":\s*"((?:[^"\\]|\\.)+)"'
 )
 
 
-def output_bytes(data: bytes) -> int:
-    """Return the bytes of text that the JSON *data* of an answer or a chunk carries."""
-    return sum(len(match[1]) for match in _OUTPUT_TEXT.finditer(data))
+def output_sizes(data: bytes) -> list[int]:
+    """Return the bytes of each text that the JSON *data* of an answer or a chunk carries."""
+    return [len(match) for match in _OUTPUT_TEXT.findall(data)]
 
 
 def input_bytes(body: JsonObject) -> int:
@@ -322,7 +322,7 @@ ENDPOINT = Endpoint(
     path=PATH,
     parse=parse,
     usage_of=usage_of,
-    output_bytes=output_bytes,
+    output_sizes=output_sizes,
     input_bytes=input_bytes,
     input_text=input_text,
     to_wire=to_wire,

@@ -102,9 +102,9 @@ def usage_of(answer: JsonObject, *, reasoning_in_output: bool) -> Usage | None:
     return from_openai(answer.get("usage"), reasoning_in_output=reasoning_in_output)
 
 
-def output_bytes(_: bytes) -> int:
-    """Return 0: numbers are no output tokens."""
-    return 0
+def output_sizes(_: bytes) -> list[int]:
+    """Return nothing: numbers are no output tokens."""
+    return []
 
 
 def input_bytes(body: JsonObject) -> int:
@@ -137,7 +137,7 @@ ENDPOINT = Endpoint(
     path=PATH,
     parse=parse,
     usage_of=usage_of,
-    output_bytes=output_bytes,
+    output_sizes=output_sizes,
     input_bytes=input_bytes,
     input_text=input_text,
     to_wire=to_wire,

@@ -6,7 +6,7 @@ is not about its path (keys, customers, holds, routing, settling, streams) works
 providers with another wire shall serve it too, `upstream/translation.py` has one more line.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,8 +81,8 @@ class Endpoint:
         path: Below `/v1/`, such as `chat/completions`.
         parse: Reads a decoded body; raises `RefusedError`, 400, naming the member that is wrong.
         usage_of: What the provider says was used.
-        output_bytes: Bytes of text in the JSON of an answer or a chunk: counted where no provider
-            did.
+        output_sizes: Bytes of each text in the JSON of an answer or a chunk, where it has any:
+            counted where no provider did.
         input_bytes: UTF-8 bytes of the texts in a request's body; for the same.
         input_text: All texts of a request that a model reads: for counting its tokens.
         to_wire: OpenAI's `usage` object of this endpoint: for answers whose provider sent none.
@@ -94,7 +94,7 @@ class Endpoint:
     path: str
     parse: Callable[[object], Call]
     usage_of: UsageReader
-    output_bytes: Callable[[bytes], int]
+    output_sizes: Callable[[bytes], Sequence[int]]
     input_bytes: Callable[[JsonObject], int]
     input_text: Callable[[JsonObject], str]
     to_wire: Callable[[Usage], Mapping[str, object]]

@@ -317,18 +317,19 @@ def test_usage_of_an_answer() -> None:
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (b'{"choices":[{"delta":{"content":"abc"}}]}', 3),
-        (b'{"choices":[{"delta":{"content": "a\\"b"}},{"delta":{"content":"c"}}]}', 5),
-        (b'{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}}', 2),
-        (b'{"delta":{"reasoning_content":"ab","content":null}}', 2),
-        (b"[DONE]", 0),
+        (b'{"choices":[{"delta":{"content":"abc"}}]}', [3]),
+        (b'{"choices":[{"delta":{"content": "a\\"b"}},{"delta":{"content":"c"}}]}', [4, 1]),
+        (b'{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}}', [2]),
+        (b'{"delta":{"reasoning_content":"ab","content":null}}', [2]),
+        (b'{"delta":{"role":"assistant","content":"","refusal":null}}', []),
+        (b"[DONE]", []),
     ],
 )
-def test_text_of_an_answer_is_counted(data: bytes, expected: int) -> None:
+def test_text_of_an_answer_is_counted(data: bytes, expected: list[int]) -> None:
     """
-    Content, reasoning, refusals and tool arguments count, as JSON writes them.
+    Content, reasoning, refusals and tool arguments count, as JSON writes them; empty ones do not.
     """
-    assert chat.output_bytes(data) == expected
+    assert chat.output_sizes(data) == expected
 
 
 def test_text_of_a_request_is_counted() -> None:

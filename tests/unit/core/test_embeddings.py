@@ -119,4 +119,4 @@ def test_input_is_counted(given: object, expected: int) -> None:
     UTF-8 bytes of texts count, a token as four; numbers that come back count as nothing.
     """
     assert embeddings.input_bytes({"input": given}) == expected
-    assert embeddings.output_bytes(b'{"data":[{"embedding":[0.1]}]}') == 0
+    assert embeddings.output_sizes(b'{"data":[{"embedding":[0.1]}]}') == []

@@ -23,7 +23,7 @@ def annotator(*, wants_usage_chunk: bool = False) -> StreamAnnotator:
     return StreamAnnotator(
         wants_usage_chunk=wants_usage_chunk,
         usage_of=partial(chat.usage_of, reasoning_in_output=True),
-        output_bytes=chat.output_bytes,
+        output_sizes=chat.output_sizes,
         decode_json=json.loads,
         encode_json=lambda value: json.dumps(value, separators=(",", ":")).encode(),
     )
@@ -294,6 +294,66 @@ def test_text_after_the_last_report_is_counted_beside_it() -> None:
         Usage(input_tokens=3, output_tokens=3),
         UsageSource.PROVIDER,
     )
+
+
+def test_each_piece_is_a_token_at_least() -> None:
+    """
+    Four pieces of three digits are four tokens, not the three of their 12 bytes; an empty piece, as
+    the role comes in, is none; and after a report those count that came since.
+    """
+    digits = [content("123")] * 4
+
+    assert consumed(content(""), *digits)[0].output_tokens == 4
+    assert consumed(content("123", usage=USAGE), *digits)[0].output_tokens == 2 + 4
+
+
+CALLED = {"tool_calls": [{"index": 0, "function": {"arguments": '{"'}}]}
+
+
+def test_each_piece_of_a_call_is_a_token_at_least() -> None:
+    """
+    Three pieces of two bytes of a tool's arguments are three tokens.
+    """
+    piece = event({"id": "c1", "choices": [{"index": 0, "delta": CALLED}]})
+
+    assert consumed(piece, piece, piece)[0].output_tokens == 3
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        ([content("a"), finish(), usage_chunk(), DONE], True),
+        ([content("a"), finish(), usage_chunk()], True),
+        ([content("a"), usage_chunk(), DONE], True),
+        ([content("a"), finish(usage=USAGE)], True),
+        # A report on the way is not the last.
+        ([content("a", usage=USAGE)], False),
+        ([content("a"), usage_chunk(), event({"error": {"message": "x"}})], False),
+        ([finish(), usage_chunk(), content("a")], False),
+        ([content("a"), finish(), DONE], False),
+        ([], False),
+    ],
+)
+def test_when_all_is_reported(blocks: list[bytes], *, expected: bool) -> None:
+    """
+    All of an answer is reported when it has ended well, with a usage, and without a text since.
+    """
+    subject = annotator()
+
+    run(subject, *blocks)
+
+    assert subject.is_reported is expected
+
+
+def test_a_usage_beside_content_is_no_end() -> None:
+    """
+    A stream that reports as it goes and then breaks off is not taken for a whole one.
+    """
+    subject = annotator()
+
+    run(subject, content("a", usage=USAGE))
+
+    assert not subject.is_finished
 
 
 @given(st.lists(st.sampled_from(["content", "finish", "usage", "comment"]), max_size=12))

@@ -223,8 +223,18 @@ def test_output_is_counted_on_top_of_what_was_reported() -> None:
     """
     usage = Usage(input_tokens=3, output_tokens=10, cached_input_tokens=2, reasoning_tokens=4)
 
-    assert with_output(usage, 5) == replace(usage, output_tokens=12)
-    assert with_output(usage, 0) == usage
+    assert with_output(usage, 5, 1) == replace(usage, output_tokens=12)
+    assert with_output(usage, 0, 0) == usage
+
+
+def test_each_piece_of_output_is_a_token_at_least() -> None:
+    """
+    30 digits that come in 10 pieces are 10 tokens, though their bytes would be 8; in 2 pieces, 8.
+    """
+    usage = Usage(input_tokens=3, output_tokens=0)
+
+    assert with_output(usage, 30, 10).output_tokens == 10
+    assert with_output(usage, 30, 2).output_tokens == 8
 
 
 @given(usage=USAGES)
