@@ -14,6 +14,7 @@ from functools import partial
 from relay_middleware.core import limit_refusals, refusals
 from relay_middleware.core.attribution import Headers, attribute, named_customer, presented_secret
 from relay_middleware.core.charging import (
+    Demand,
     bound_tokens,
     hold_amount,
     require_countable,
@@ -72,6 +73,7 @@ class Admitted:
         model: Name that was asked for, or the tier's default.
         output_cap_tokens: To be written into the forwarded request, or None.
         is_cap_lowered: Whether it is less than was asked for, or than the tier's own.
+        demand: What the hold was made for.
         reserved: The store's answer; None: it is away, and the tier is served all the same.
         rates: What is left of the request rates; nothing where the store is away.
     """
@@ -83,6 +85,7 @@ class Admitted:
     call: Call
     output_cap_tokens: int | None
     is_cap_lowered: bool
+    demand: Demand
     reserved: Reserved | None
     rates: tuple[RateStatus, ...]
 
@@ -226,6 +229,7 @@ class Admission:
             call=asked.call,
             output_cap_tokens=cap,
             is_cap_lowered=is_cut,
+            demand=found.demand,
             reserved=reserved,
             rates=rates,
         )

@@ -9,7 +9,6 @@ through `Settlement`; the `finally` of `run` is the net under all of them.
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 
 import orjson
@@ -18,23 +17,15 @@ from relay_middleware.admission import Admitted
 from relay_middleware.asgi import ClientWatch, HeaderPairs, Responder
 from relay_middleware.core import annotation, refusals
 from relay_middleware.core.annotation import Receipt
-from relay_middleware.core.charging import Bill
 from relay_middleware.core.deployments import Deployment
 from relay_middleware.core.endpoints.endpoint import Endpoint
 from relay_middleware.core.keys import KeyRight
 from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.records import NO_ANSWER, Attempt
+from relay_middleware.core.records import NO_ANSWER, Attempt, AttemptOutcome
 from relay_middleware.core.refusals import Refusal, RefusedError
 from relay_middleware.core.sse import EventStreamDecoder, EventTooLongError
 from relay_middleware.core.streams import StreamAnnotator
-from relay_middleware.core.tiers import OnDisconnect
-from relay_middleware.core.usage import (
-    Usage,
-    UsageSource,
-    counted_usage,
-    within_cap,
-    without_output,
-)
+from relay_middleware.core.usage import UsageSource
 from relay_middleware.ending import vacate
 from relay_middleware.errors import (
     NoDeploymentError,
@@ -43,9 +34,10 @@ from relay_middleware.errors import (
     UpstreamTimeoutError,
 )
 from relay_middleware.ports.providers import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
+from relay_middleware.reckoning import Consumption, Reckoning
 from relay_middleware.request_line import RequestLine
 from relay_middleware.services import Services
-from relay_middleware.settlement import Consumption, Settlement
+from relay_middleware.settlement import Settlement
 
 STREAM_HEADERS: HeaderPairs = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -54,6 +46,8 @@ STREAM_HEADERS: HeaderPairs = (
     (b"x-accel-buffering", b"no"),
 )
 
+_FREE = frozenset({AttemptOutcome.REFUSED, AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT})
+"""Attempts that no customer pays for."""
 
 Answer = WholeAnswer | StreamAnswer | RefusedAnswer
 
@@ -80,7 +74,10 @@ class Completion:
         self._line = line
         self._on_receipt = on_receipt
         self._settlement = Settlement(services, admitted)
-        self._tried: list[Deployment] = []
+        self._reckoning = Reckoning(endpoint, admitted)
+        # Who has the request, and may be working on it.
+        self._at_work: Deployment | None = None
+        self._made: list[Attempt] = []
         self._attempts: tuple[Attempt, ...] = ()
         self._annotator: StreamAnnotator | None = None
         self._stream: StreamAnswer | None = None
@@ -111,14 +108,14 @@ class Completion:
     @contextlib.contextmanager
     def _draining(self, limit: asyncio.Timeout) -> Iterator[None]:
         """Limit the work from the moment that the client goes (DESIGN 5.13)."""
-        drains = self._services.drains
-        is_drained = self._admitted.tier.on_disconnect is OnDisconnect.DRAIN
+        drains, customer_id = self._services.drains, self._admitted.hold.customer_id
         seconds = 0.0
 
         def begin() -> None:
             nonlocal seconds
             self._vacate()
-            seconds = drains.enter() if is_drained else 0.0
+            if self._reckoning.is_read_on(self._at_work):
+                seconds = drains.enter(customer_id)
             limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
         try:
@@ -126,7 +123,7 @@ class Completion:
                 yield
         finally:
             if seconds:
-                drains.leave()
+                drains.leave(customer_id)
 
     def _vacate(self) -> None:
         """Let the customer's next request in: nobody waits for this one any more (DESIGN 5.13)."""
@@ -157,14 +154,13 @@ class Completion:
         match answer:
             case WholeAnswer(is_too_long=True):
                 refusal = refusals.answer_too_long()
-                usage = self._longest(answer.deployment)
-                told = refusal.status_code
-                await self._settle(answer.deployment, usage, UsageSource.COUNTED, told=told)
+                longest = self._reckoning.longest(answer.deployment, has_left=self._watch.is_gone)
+                await self._settle(longest, told=refusal.status_code)
                 raise RefusedError(refusal)
             case WholeAnswer():
                 await self._send_whole(answer)
             case StreamAnswer() if self._annotator is not None:
-                await self._end_stream(answer.deployment, self._annotator)
+                await self._end_stream(answer, self._annotator)
             case RefusedAnswer(status_code=status_code, message=message):
                 refusal = refusals.provider_refused(
                     status_code, message, code=answer.code, param=answer.param
@@ -178,8 +174,17 @@ class Completion:
             body=self._admitted.call.body,
             is_stream=self._admitted.call.is_stream,
             output_cap_tokens=self._admitted.output_cap_tokens,
-            on_attempt=self._tried.append,
+            on_sent=self._note_sent,
+            on_attempt=self._note_made,
         )
+
+    def _note_sent(self, deployment: Deployment) -> None:
+        self._at_work = deployment
+
+    def _note_made(self, attempt: Attempt) -> None:
+        self._made.append(attempt)
+        if attempt.outcome in _FREE:
+            self._at_work = None
 
     async def _unanswered(self, refusal: Refusal, attempts: tuple[Attempt, ...]) -> RefusedError:
         """End the hold for nothing, and return what to tell the client."""
@@ -190,19 +195,11 @@ class Completion:
         return RefusedError(refusal)
 
     async def _send_whole(self, answer: WholeAnswer) -> None:
-        deployment = answer.deployment
-        usage = self._endpoint.usage_of(
-            answer.members, reasoning_in_output=deployment.reasoning_in_output
-        )
+        used = self._reckoning.whole(answer, has_left=self._watch.is_gone)
         shown = answer.members.get("usage")
-        source = UsageSource.PROVIDER
-        if usage is None or not isinstance(shown, Mapping):
-            usage, source = (
-                self._counted(sum(self._endpoint.output_sizes(answer.body))),
-                UsageSource.COUNTED,
-            )
-            shown = self._endpoint.to_wire(usage)
-        receipt = await self._settle(deployment, usage, source)
+        if used.source is not UsageSource.PROVIDER or not isinstance(shown, Mapping):
+            shown = self._endpoint.to_wire(used.usage)
+        receipt = await self._settle(used)
         body = annotation.annotated(
             answer.body,
             answer.members,
@@ -228,12 +225,12 @@ class Completion:
             encode_json=orjson.dumps,
         )
 
-    async def _end_stream(self, deployment: Deployment, annotator: StreamAnnotator) -> None:
-        usage, source = self._streamed_usage(annotator)
-        receipt = await self._settle(deployment, usage, source)
-        reported = annotator.usage_object if source is UsageSource.PROVIDER else None
+    async def _end_stream(self, answer: StreamAnswer, annotator: StreamAnnotator) -> None:
+        used = self._reckoning.stream(answer, annotator, has_left=self._watch.is_gone)
+        receipt = await self._settle(used)
+        reported = annotator.usage_object if used.source is UsageSource.PROVIDER else None
         last = annotator.finish(
-            usage=reported or self._endpoint.to_wire(usage),
+            usage=reported or self._endpoint.to_wire(used.usage),
             added=annotation.to_members(receipt, orjson.dumps),
             error=refusals.upstream_interrupted().envelope() if self._is_broken else None,
         )
@@ -255,72 +252,39 @@ class Completion:
             return True
         return annotator.is_broken or not (annotator.is_ended or annotator.is_finished)
 
-    def _streamed_usage(self, annotator: StreamAnnotator) -> tuple[Usage, UsageSource]:
-        return annotator.usage_so_far(self._begun)
-
-    def _begun(self) -> Usage:
-        """What was used before any output: as the provider has told, or counted."""
-        told = None if self._stream is None else self._stream.early_usage()
-        usage = self._endpoint.usage_of({"usage": told}, reasoning_in_output=True)
-        return self._counted(0) if usage is None else without_output(usage)
-
-    def _counted(self, output_bytes: int) -> Usage:
-        return counted_usage(
-            input_bytes=self._endpoint.input_bytes(self._admitted.call.body),
-            output_bytes=output_bytes,
-        )
-
-    def _longest(self, deployment: Deployment) -> Usage:
-        """What an answer used that is as long as it may be: all that the caps allow."""
-        caps = [self._admitted.output_cap_tokens]
-        if deployment.price is not None:
-            caps.append(deployment.price.max_output_tokens)
-        output = min((cap for cap in caps if cap is not None), default=0)
-        return replace(self._begun(), output_tokens=self._admitted.call.choices * output)
-
     async def _settle_unfinished(self) -> None:
-        """End the hold of an answer that was given up: for what had come of it."""
-        if not self._tried:
-            await self._settlement.release(attempts=(), status_code=self._told(NO_ANSWER))
-            return
-        if self._annotator is not None:
-            usage, source = self._streamed_usage(self._annotator)
+        """End the hold of an answer that was given up: for what had come of it, or the most."""
+        self._attempts = tuple(self._made)
+        self._line.tried(self._attempts)
+        has_left = self._watch.is_gone
+        if self._stream is not None and self._annotator is not None:
+            used = self._reckoning.stream(self._stream, self._annotator, has_left=has_left)
+        elif self._at_work is not None:
+            used = self._reckoning.unanswered(self._at_work, has_left=has_left)
         else:
-            usage, source = self._begun(), UsageSource.COUNTED
-        await self._settle(self._tried[-1], usage, source)
+            await self._settlement.release(
+                attempts=self._attempts, status_code=self._told(NO_ANSWER)
+            )
+            return
+        await self._settle(used)
 
     def _told(self, status_code: int) -> int:
         """What the client gets: *status_code*, unless it has gone."""
         is_gone = self._watch.is_gone
         return (self._responder.status_code or NO_ANSWER) if is_gone else status_code
 
-    async def _settle(
-        self, deployment: Deployment, usage: Usage, source: UsageSource, *, told: int = 200
-    ) -> Receipt:
-        cap, choices = self._admitted.output_cap_tokens, self._admitted.call.choices
-        if source is UsageSource.COUNTED and cap is not None and deployment.is_output_capped:
-            usage = within_cap(usage, choices * cap)
-        consumption = Consumption(usage=usage, source=source, deployment=deployment)
-        billed, remaining = await self._settlement.settle(
-            consumption,
-            attempts=self._attempts,
-            status_code=self._told(told),
+    async def _settle(self, used: Consumption, *, told: int = 200) -> Receipt:
+        remaining = await self._settlement.settle(
+            used, attempts=self._attempts, status_code=self._told(told)
         )
         held = self._admitted.hold.amount_nano_usd
-        self._line.charged(usage, source.value, billed, hold_nano_usd=held)
-        receipt = self._receipt(deployment, usage, source, billed, remaining)
+        self._line.charged(used.usage, used.source.value, used.billed, hold_nano_usd=held)
+        receipt = self._receipt(used, remaining)
         self._on_receipt(receipt)
         return receipt
 
-    def _receipt(
-        self,
-        deployment: Deployment,
-        usage: Usage,
-        source: UsageSource,
-        billed: Bill,
-        remaining: NanoUsd | None,
-    ) -> Receipt:
-        admitted = self._admitted
+    def _receipt(self, used: Consumption, remaining: NanoUsd | None) -> Receipt:
+        admitted, deployment, billed = self._admitted, used.deployment, used.billed
         # A customer's own key must not read what the operator earns on it.
         may_see_cost = admitted.key.right is KeyRight.NAME_CUSTOMERS
         return Receipt(
@@ -331,8 +295,8 @@ class Completion:
             provider=deployment.provider,
             deployment_model=deployment.deployment_model,
             attempts=len(self._attempts),
-            usage=usage,
-            usage_source=source,
+            usage=used.usage,
+            usage_source=used.source,
             charge_nano_usd=billed.charge_nano_usd,
             provider_cost_nano_usd=billed.cost_nano_usd if may_see_cost else None,
             spend_remaining_nano_usd=remaining,

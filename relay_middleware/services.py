@@ -4,10 +4,12 @@ What every request is served with: the ports, and the operator's rules.
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.periods import Windows
 from relay_middleware.core.tiers import Tier
 from relay_middleware.open_holds import OpenHolds
@@ -55,22 +57,31 @@ class Background:
 class Drains:
     """
     Answers that are read to their end although the client has gone: how many at once, how long.
+
+    While half of the places are free anybody gets one; of the other half, who has `of_one` already
+    gets none, so that no customer can take them all.
     """
 
-    def __init__(self, *, at_most: int = 64, seconds: float = 120.0) -> None:
-        self._free = at_most
+    def __init__(self, *, at_most: int = 64, of_one: int = 8, seconds: float = 120.0) -> None:
+        self._at_most = at_most
+        self._of_one = of_one
         self._seconds = seconds
+        self._taken: Counter[CustomerId] = Counter()
 
-    def enter(self) -> float:
-        """Take a place; return how many seconds it is good for, 0 where none is free."""
-        if self._free <= 0:
+    def enter(self, customer_id: CustomerId) -> float:
+        """Take a place; return how many seconds it is good for, 0 where there is none."""
+        taken = self._taken.total()
+        is_scarce = 2 * taken >= self._at_most
+        if taken >= self._at_most or (is_scarce and self._taken[customer_id] >= self._of_one):
             return 0.0
-        self._free -= 1
+        self._taken[customer_id] += 1
         return self._seconds
 
-    def leave(self) -> None:
+    def leave(self, customer_id: CustomerId) -> None:
         """Give a place back."""
-        self._free += 1
+        self._taken[customer_id] -= 1
+        # Only who has one is remembered.
+        self._taken = +self._taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

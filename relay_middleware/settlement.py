@@ -3,29 +3,18 @@ Settlement: the one end of every hold, and the record of it.
 """
 
 import asyncio
-from dataclasses import dataclass
 
 from relay_middleware.admission import Admitted
-from relay_middleware.core.charging import Bill, bill, spend_remaining
-from relay_middleware.core.deployments import Deployment
+from relay_middleware.core.charging import spend_remaining
 from relay_middleware.core.holds import Ended, HoldState
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.records import Attempt, RequestEnded, released
-from relay_middleware.core.usage import Usage, UsageSource
 from relay_middleware.ending import give_back, tell
+from relay_middleware.reckoning import Consumption
 from relay_middleware.services import Services
 
 SETTLE_WAIT_S = 0.25
 """Longest that an answer waits for its settle; that goes on in the background."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Consumption:
-    """What was used of which deployment, and who says so."""
-
-    usage: Usage
-    source: UsageSource
-    deployment: Deployment
 
 
 class Settlement:
@@ -47,28 +36,26 @@ class Settlement:
         *,
         attempts: tuple[Attempt, ...],
         status_code: int,
-    ) -> tuple[Bill, NanoUsd | None]:
+    ) -> NanoUsd | None:
         """
         Charge *consumption*, and hand the record to the ledger.
 
         Never fails for the store: if that is away, or late, the hold is ended as soon as it can be.
 
         Returns:
-            The bill, and the smallest remainder of the customer's limits (None: no limit, or the
-            store did not answer).
+            The smallest remainder of the customer's limits; None: no limit, or the store did not
+            answer.
         """
         self.is_ended = True
-        price = consumption.deployment.price
-        billed = bill(price, consumption.usage, self._admitted.tier.margin)
-        ended = await self._end(self._settled(consumption, billed, attempts, status_code))
-        remaining = None if ended is None else spend_remaining(self._admitted.hold, ended)
-        return billed, remaining
+        ended = await self._end(self._settled(consumption, attempts, status_code))
+        return None if ended is None else spend_remaining(self._admitted.hold, ended)
 
     async def release(self, *, attempts: tuple[Attempt, ...], status_code: int) -> None:
         """
-        Charge nothing: no provider gave an answer.
+        Charge nothing: no provider gave an answer, or none was asked.
 
-        Only after a dispatch does the ledger hear of it: a flood of refusals must not fill it.
+        Only where a deployment was tried does the ledger hear of it: a flood of refusals must not
+        fill it.
         """
         self.is_ended = True
         services, hold = self._services, self._admitted.hold
@@ -92,11 +79,11 @@ class Settlement:
     def _settled(
         self,
         consumption: Consumption,
-        billed: Bill,
         attempts: tuple[Attempt, ...],
         status_code: int,
     ) -> RequestEnded:
         hold, deployment = self._admitted.hold, consumption.deployment
+        billed = consumption.billed
         facts = hold.facts
         return RequestEnded(
             hold_id=hold.hold_id,

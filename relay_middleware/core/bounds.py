@@ -53,6 +53,11 @@ _SERVED_AS_ASKED = frozenset({"flex", "priority", "fast"})
 not known may be served as any."""
 
 
+def names_rates(service_tier: str | None) -> bool:
+    """Say whether *service_tier*, as asked, may be served at other rates than who asks for none."""
+    return service_tier is not None and service_tier.lower() not in {*_STANDARD, "auto"}
+
+
 class CacheWrites(Enum):
     """What of the input a provider may write to its prompt cache, at rates of their own."""
 

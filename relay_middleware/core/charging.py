@@ -19,6 +19,7 @@ from relay_middleware.core.holds import (
     TooManyTokens,
     shortage,
 )
+from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.core.money import (
     EXACT,
     MAX_REQUEST_NANO_USD,
@@ -39,20 +40,24 @@ class Candidate:
     One deployment that a request may end up at, as its bound sees it.
 
     Attributes:
+        deployment_id: Which; None where nobody asks.
         price: None where it is not known: then nothing is held for it.
         is_output_capped: Whether the output cap bounds all of the output. Where the provider does
             not count reasoning against it, only the model's own limit does.
         is_upgradable: As for `Deployment`.
         cache_writes: What of the input may be written to the provider's cache.
         encoding: Vocabulary by which the input's tokens can be counted here, or None.
+        is_countable: Whether the texts of request and answer tell what they cost; see `hang_ups`.
     """
 
+    deployment_id: DeploymentId | None = None
     price: ModelPrice | None
     input_bound: InputBound
     is_output_capped: bool = True
     is_upgradable: bool = False
     cache_writes: CacheWrites = CacheWrites.ANY
     encoding: str | None = None
+    is_countable: bool = True
 
     def output_tokens(self, cap_tokens: int | None) -> int:
         """
@@ -94,6 +99,18 @@ class Demand:
     def is_exact(self) -> bool:
         """Whether the bound is proven, at every deployment."""
         return all(candidate.input_bound.is_exact for candidate in self.candidates)
+
+    def at(self, deployment_id: DeploymentId) -> Candidate:
+        """
+        Return the candidate that *deployment_id* is.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for candidate in self.candidates:
+            if candidate.deployment_id == deployment_id:
+                return candidate
+        raise KeyError(deployment_id)
 
     @property
     def encodings(self) -> frozenset[str]:
@@ -166,15 +183,42 @@ def hold_amount(demand: Demand, output_cap_tokens: int | None) -> NanoUsd:
 def _charge_bound(demand: Demand, candidate: Candidate, output_cap_tokens: int | None) -> NanoUsd:
     if candidate.price is None:
         return NO_MONEY
-    cost = upper_bound_usd(
-        candidate.price,
+    cost = _cost_bound_usd(candidate.price, demand, candidate, output_cap_tokens)
+    return ceil_nano_usd(demand.margin.charge_usd(cost))
+
+
+def _cost_bound_usd(
+    price: ModelPrice, demand: Demand, candidate: Candidate, output_cap_tokens: int | None
+) -> Decimal:
+    return upper_bound_usd(
+        price,
         input_tokens=candidate.input_bound.tokens,
         output_tokens=demand.choices * candidate.output_tokens(output_cap_tokens),
         service_tier=demand.service_tier,
         is_upgradable=candidate.is_upgradable,
         cache_writes=candidate.cache_writes,
     )
-    return ceil_nano_usd(demand.margin.charge_usd(cost))
+
+
+def most_used(
+    demand: Demand, candidate: Candidate, output_cap_tokens: int | None
+) -> tuple[Usage, Bill]:
+    """
+    Return the most that the request can have used at *candidate*, and what that costs at its
+    dearest rates: not below `bill` of any usage within the bound, nor above `hold_amount`.
+
+    Args:
+        candidate: One of *demand*'s.
+        output_cap_tokens: As for `hold_amount`.
+    """
+    usage = Usage(
+        input_tokens=candidate.input_bound.tokens,
+        output_tokens=demand.choices * candidate.output_tokens(output_cap_tokens),
+    )
+    if candidate.price is None:
+        return usage, bill(None, usage, demand.margin)
+    cost = _cost_bound_usd(candidate.price, demand, candidate, output_cap_tokens)
+    return usage, _billed(cost, demand.margin)
 
 
 def bound_tokens(demand: Demand, output_cap_tokens: int | None) -> int:
@@ -247,13 +291,15 @@ def bill(price: ModelPrice | None, usage: Usage, margin: Margin) -> Bill:
 
     Without a price the cost is unknown and nothing is charged but the margin's fixed part.
     """
-    exact = Decimal(0) if price is None else cost_usd(price, usage)
-    charge = margin.charge_usd(exact)
+    return _billed(Decimal(0) if price is None else cost_usd(price, usage), margin)
+
+
+def _billed(exact_usd: Decimal, margin: Margin) -> Bill:
     return Bill(
-        cost_usd=EXACT.plus(exact),
+        cost_usd=EXACT.plus(exact_usd),
         # A settle is never refused: what is beyond reason is charged as far as it can be counted.
-        cost_nano_usd=min(to_nano_usd(exact), MAX_REQUEST_NANO_USD),
-        charge_nano_usd=min(to_nano_usd(charge), MAX_REQUEST_NANO_USD),
+        cost_nano_usd=min(to_nano_usd(exact_usd), MAX_REQUEST_NANO_USD),
+        charge_nano_usd=min(to_nano_usd(margin.charge_usd(exact_usd)), MAX_REQUEST_NANO_USD),
     )
 
 

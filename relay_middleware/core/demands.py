@@ -4,7 +4,7 @@ Demands: what a request may cost at each deployment that it can reach, or why no
 
 from collections.abc import Iterator, Sequence
 
-from relay_middleware.core import limit_refusals
+from relay_middleware.core import hang_ups, limit_refusals
 from relay_middleware.core.bounds import CacheWrites, InputBound, framing_tokens, input_bound
 from relay_middleware.core.charging import Candidate, Demand
 from relay_middleware.core.deployments import Deployment
@@ -68,7 +68,7 @@ def _without_token_bound(call: Call, deployments: Sequence[Deployment]) -> Itera
         what = f"What {call.unbounded_member} asks for"
         yield limit_refusals.cannot_be_bounded(what, call.unbounded_member)
     for each in deployments:
-        if _is_opaque(call, each) and _max_input_tokens(each) is None:
+        if hang_ups.is_opaque(call, each) and _max_input_tokens(each) is None:
             what = "Input other than text, at a model whose context length is not known,"
             yield limit_refusals.cannot_be_bounded(what, _input_member(call))
         if call.choices > 0 and not each.is_output_capped and _max_output_tokens(each) is None:
@@ -82,7 +82,7 @@ def _without_price_bound(
     for each in deployments:
         if each.price is None:
             yield limit_refusals.model_not_priced(each.model)
-        elif _is_opaque(call, each) and not each.price.is_media_priced:
+        elif hang_ups.is_opaque(call, each) and not each.price.is_media_priced:
             what = "Input other than text, at a model that charges for it otherwise than by token,"
             yield limit_refusals.cannot_be_bounded(what, _input_member(call))
         elif call.asks_for_audio and each.price.standard.base.audio_output_usd is None:
@@ -101,8 +101,8 @@ def _candidate(
     *,
     is_bounded: bool,
 ) -> Candidate:
-    is_opaque = _is_opaque(call, deployment)
-    context_tokens = _max_input_tokens(deployment) if is_opaque and is_bounded else None
+    is_opaque = hang_ups.is_opaque(call, deployment)
+    context_tokens = _max_input_tokens(deployment) if is_opaque else None
     bound = input_bound(
         body_bytes,
         call.framed_inputs,
@@ -113,18 +113,15 @@ def _candidate(
     if is_opaque or deployment.is_translated or not is_bounded:
         bound = InputBound(tokens=bound.tokens, is_exact=False)
     return Candidate(
+        deployment_id=deployment.deployment_id,
         price=deployment.price,
         input_bound=bound,
         is_output_capped=deployment.is_output_capped,
         is_upgradable=deployment.is_upgradable,
         cache_writes=_cache_writes(deployment, marks),
         encoding=None if is_opaque else deployment.encoding,
+        is_countable=hang_ups.is_countable(call, deployment),
     )
-
-
-def _is_opaque(call: Call, deployment: Deployment) -> bool:
-    """Say whether *deployment* may take some input for more than its text."""
-    return call.has_opaque_input or (call.may_name_media and deployment.is_translated)
 
 
 def _cache_writes(deployment: Deployment, marks: Sequence[object]) -> CacheWrites:

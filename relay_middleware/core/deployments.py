@@ -48,6 +48,7 @@ class Deployment:
         reasoning_in_output: Whether the provider's output count includes reasoning.
         is_output_capped: Whether the output cap bounds all output, reasoning too; where not, only
             the model's own limit does.
+        reasons_unasked: Whether its model may think before it answers although nobody asks.
         is_embedding: Whether its model makes embeddings, and writes nothing.
         is_translated: Whether it speaks a wire of its own, so that LiteLLM translates.
         encoding: Vocabulary by which its model's tokens can be counted here, or None.
@@ -72,6 +73,7 @@ class Deployment:
     timeouts: Timeouts = Timeouts()
     reasoning_in_output: bool = True
     is_output_capped: bool = True
+    reasons_unasked: bool = True
     is_embedding: bool = False
     is_translated: bool = False
     encoding: str | None = None

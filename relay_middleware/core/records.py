@@ -23,6 +23,8 @@ class AttemptOutcome(Enum):
     FAILED = "failed"
     """It failed in a way that another deployment could cure."""
     TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    """It was given up before it answered: the client had gone, or the process was told to end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,8 @@ class RequestEnded:
         hold_nano_usd: What was set aside.
         reserved_at: Instant that decides the period; aware, UTC; as is *ended_at*.
         is_bound_exact: Whether the hold was a proven upper bound.
-        attempts: Oldest first. A released request without any was never sent to a provider.
+        attempts: Oldest first. A released request without any, or whose only one was cancelled, was
+            never sent to a provider.
     """
 
     hold_id: HoldId

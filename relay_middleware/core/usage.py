@@ -12,11 +12,15 @@ from enum import Enum
 
 
 class UsageSource(Enum):
-    """Where the counts of a request come from. Only the first is exact."""
+    """
+    Where the counts of a request come from. Only the first is exact; only the last is never less.
+    """
 
     PROVIDER = "provider"
     COUNTED = "counted"
     """The provider sent none, or none of all that came: counted here, wholly or in part."""
+    BOUND = "bound"
+    """Nobody knows, because the client left and what came does not tell: the most it can be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

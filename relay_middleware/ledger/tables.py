@@ -142,7 +142,7 @@ REQUEST = Table(
     Column("reserved_at_us", BigInteger, nullable=False),
     Column("ended_at_us", BigInteger, nullable=False),
     CheckConstraint("state IN ('settled', 'released', 'expired')", name="state"),
-    CheckConstraint("usage_source IN ('provider', 'counted')", name="usage_source"),
+    CheckConstraint("usage_source IN ('provider', 'counted', 'bound')", name="usage_source"),
     CheckConstraint("cost_nano_usd >= 0 AND charge_nano_usd >= 0", name="amounts"),
     # All that the sums of spend need: they read the index and no row.
     Index(
@@ -174,7 +174,9 @@ ATTEMPT = Table(
     Column("status_code", Integer),
     Column("started_at_us", BigInteger, nullable=False),
     Column("ended_at_us", BigInteger, nullable=False),
-    CheckConstraint("outcome IN ('served', 'refused', 'failed', 'timed_out')", name="outcome"),
+    CheckConstraint(
+        "outcome IN ('served', 'refused', 'failed', 'timed_out', 'cancelled')", name="outcome"
+    ),
 )
 
 ADJUSTMENT = Table(

@@ -11,8 +11,8 @@ from relay_middleware.core.endpoints.endpoint import Endpoint
 from relay_middleware.core.records import Attempt
 
 
-def _nobody_asks(_: Deployment) -> None:
-    """Default of `UpstreamCall.on_attempt`."""
+def _nobody_asks(_: Deployment | Attempt) -> None:
+    """Default of `UpstreamCall.on_sent` and `on_attempt`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,9 @@ class UpstreamCall:
         is_stream: Whether the client wants events.
         output_cap_tokens: Output cap of one choice to write into the body; each deployment lowers
             it to its model's own. None: the body's stands.
-        on_attempt: Called with each deployment just before it is called.
+        on_sent: Called with each deployment just before anything of the request may be sent to it:
+            what was not announced has not reached it.
+        on_attempt: Called with each attempt when it has ended, also one that was cancelled.
     """
 
     endpoint: Endpoint
@@ -35,7 +37,8 @@ class UpstreamCall:
     body: Mapping[str, object]
     is_stream: bool
     output_cap_tokens: int | None
-    on_attempt: Callable[[Deployment], None] = field(default=_nobody_asks)
+    on_sent: Callable[[Deployment], None] = field(default=_nobody_asks)
+    on_attempt: Callable[[Attempt], None] = field(default=_nobody_asks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 From the configuration's `model_list` to deployments, priced.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -159,7 +160,8 @@ def _deploy(entry: ModelEntry, number: int, table: PriceTable) -> tuple[Deployme
     provider, model = table.provider_and_model(params.model)
     listed = table.provider_and_model(entry.base_model or params.model)
     place = place_of(provider, params.api_base, params.credentials)
-    mode = _mode(entry, table.entry(*listed))
+    known = table.entry(*listed)
+    mode = _mode(entry, known)
     _require_text(entry, mode)
     resolved = resolve_price(
         table,
@@ -181,6 +183,7 @@ def _deploy(entry: ModelEntry, number: int, table: PriceTable) -> tuple[Deployme
         order=params.order,
         timeouts=entry.timeouts,
         price=resolved.price,
+        reasons_unasked=_reasons_unasked(*listed, known),
         is_embedding=mode == "embedding",
         encoding=encoding_of(*listed),
     )
@@ -205,6 +208,35 @@ def _in_its_dialect(deployment: Deployment) -> Deployment:
         is_output_capped=is_capped,
         is_translated=is_translated,
     )
+
+
+_REASONING = re.compile(
+    r"(?:^|[./_@-])"
+    r"(?:o\d|gpt-[5-9]|gpt-oss|codex|claude|gemini|grok|deepseek-r|qwen3|qwq|magistral)"
+    r"|reason|think"
+)
+"""Families that think: the table says so of a model at one provider, and not at the next.
+Source: LiteLLM 1.106.2, its table, `supports_reasoning` of models of these names."""
+
+_ASKED_TO_THINK = re.compile(r"claude-(?:instant|v?[123]\b|(?:opus|sonnet|haiku)-4)")
+"""Claude's models that think where a request says so, and only there: those of before 5.
+
+Source: Anthropic, "What's new in Claude Opus 5" (Opus 4.8 does not think where a request does not
+say so, Opus 5 does); AWS, "Adaptive thinking" of Bedrock's Claude; read 2026-11-25."""
+
+
+def _reasons_unasked(provider: str, model: str, listed: Mapping[str, object] | None) -> bool:
+    """
+    Say whether *model* may think although a request does not ask for it.
+
+    Args:
+        listed: What the price table says of it; of a model that is not there nobody knows.
+    """
+    if provider in _SELLING_CLAUDE and _ASKED_TO_THINK.search(model):
+        return False
+    if listed is None:
+        return True
+    return bool(listed.get("supports_reasoning")) or _REASONING.search(model) is not None
 
 
 _UPGRADING = frozenset({"azure", "azure_ai"})

@@ -9,6 +9,7 @@ relied upon beyond LiteLLM's documentation is stated as tests in
 `tests/contract/test_router_faults.py`.
 """
 
+import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -171,8 +172,8 @@ class LiteLlmUpstream:
     ) -> Answer:
         started_at = self._clock.now()
 
-        def note(outcome: AttemptOutcome, status_code: int | None) -> None:
-            made = Attempt(
+        def made(outcome: AttemptOutcome, status_code: int | None) -> Attempt:
+            attempt = Attempt(
                 deployment_id=deployment.deployment_id,
                 provider=deployment.provider,
                 deployment_model=deployment.deployment_model,
@@ -181,10 +182,14 @@ class LiteLlmUpstream:
                 started_at=started_at,
                 ended_at=self._clock.now(),
             )
-            attempts.append(made)
-            self._last_attempts[deployment.deployment_id] = made
+            call.on_attempt(attempt)
+            return attempt
 
-        call.on_attempt(deployment)
+        def note(outcome: AttemptOutcome, status_code: int | None) -> None:
+            attempt = made(outcome, status_code)
+            attempts.append(attempt)
+            self._last_attempts[deployment.deployment_id] = attempt
+
         try:
             answer = await self._sender(deployment).send(
                 call, deployment, on_break=partial(self._report_break, deployment)
@@ -193,6 +198,10 @@ class LiteLlmUpstream:
             is_late = error.has_timed_out
             note(AttemptOutcome.TIMED_OUT if is_late else AttemptOutcome.FAILED, error.http_status)
             self._report_failure(deployment, error)
+            raise
+        except asyncio.CancelledError:
+            # It says nothing of the deployment, whose state stays what it was.
+            made(AttemptOutcome.CANCELLED, None)
             raise
         if isinstance(answer, RefusedAnswer):
             note(AttemptOutcome.REFUSED, answer.status_code)

@@ -135,6 +135,8 @@ class Translation:
         self, call: UpstreamCall, deployment: Deployment, arguments: Arguments, dispatch: Dispatch
     ) -> Any:  # LiteLLM's own types are not read: `_Model`, or `_Stream` where one is asked for
         limits = deployment.timeouts
+        # Not all that LiteLLM does before its call tells of it, so from here on it may be sent.
+        call.on_sent(deployment)
         function = (
             self._litellm.aembedding
             if call.endpoint.path == embeddings.PATH

@@ -4,11 +4,13 @@ The direct wire: one call to one deployment, over HTTP as OpenAI speaks it.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
+from aiohttp.abc import AbstractStreamWriter
+from typing_extensions import override
 from yarl import URL
 
 from relay_middleware.core.deployments import Deployment
@@ -114,7 +116,10 @@ class Wire:
             headers["Authorization"] = f"Bearer {deployment.api_key}"
         return await self._opened().post(
             _url(url_of(deployment, call.endpoint.path)),
-            data=orjson.dumps(outgoing_body(call, deployment)),
+            data=_Announced(
+                orjson.dumps(outgoing_body(call, deployment)),
+                before=partial(call.on_sent, deployment),
+            ),
             headers=headers,
             # A redirect would carry the key to wherever it points.
             allow_redirects=False,
@@ -180,6 +185,25 @@ def _url(text: str) -> URL:
 @cache
 def _timeout(connect_s: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(connect=connect_s)
+
+
+class _Announced(aiohttp.BytesPayload):
+    """
+    A request's body that tells when it is written. Before that, aiohttp has the headers waiting for
+    it, and nothing has left.
+    """
+
+    def __init__(self, body: bytes, *, before: Callable[[], None]) -> None:
+        super().__init__(body)
+        self._before = before
+
+    @override
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        """Write it, after saying so."""
+        self._before()
+        await super().write_with_length(writer, content_length)
 
 
 def _is_success(response: aiohttp.ClientResponse) -> bool:

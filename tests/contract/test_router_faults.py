@@ -552,14 +552,16 @@ async def test_cancelling_is_no_failure(world: World) -> None:
     assert await tried(upstream) == ["slow"]
 
 
-async def test_each_attempt_is_announced(world: World) -> None:
+async def test_each_attempt_is_told(world: World) -> None:
     """
-    A caller hears of every deployment just before it is called.
+    A caller hears of every attempt when it has ended, and of each deployment that anything of the
+    request may have reached: not of one that no connection could be made to.
     """
     await world.deploy("dead", CLOSED_PORT)
     await world.deploy("backup", ALIVE_WHOLE, model="backup")
     upstream = world.open(fallbacks={"smart": ["backup"]})
-    announced: list[str] = []
+    sent: list[str] = []
+    made: list[tuple[str, AttemptOutcome]] = []
 
     await upstream.send(
         UpstreamCall(
@@ -568,11 +570,44 @@ async def test_each_attempt_is_announced(world: World) -> None:
             body={},
             is_stream=False,
             output_cap_tokens=None,
-            on_attempt=lambda each: announced.append(each.deployment_id),
+            on_sent=lambda each: sent.append(each.deployment_id),
+            on_attempt=lambda each: made.append((each.deployment_id, each.outcome)),
         )
     )
 
-    assert announced == ["dead", "backup"]
+    assert sent == ["backup"]
+    assert made == [("dead", AttemptOutcome.FAILED), ("backup", AttemptOutcome.SERVED)]
+
+
+async def test_a_cancelled_attempt_is_told(world: World) -> None:
+    """
+    One that is given up while its provider is silent ends as cancelled, after it was announced; and
+    what was last seen of the deployment stays as it was.
+    """
+    await world.deploy("slow", SILENT)
+    upstream = world.open()
+    sent: list[str] = []
+    made: list[tuple[str, AttemptOutcome]] = []
+    call = UpstreamCall(
+        endpoint=chat.ENDPOINT,
+        model="smart",
+        body={},
+        is_stream=False,
+        output_cap_tokens=None,
+        on_sent=lambda each: sent.append(each.deployment_id),
+        on_attempt=lambda each: made.append((each.deployment_id, each.outcome)),
+    )
+
+    sending = asyncio.create_task(upstream.send(call))
+    await asyncio.wait_for(world.providers["slow"].arrived.wait(), 5)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+
+    assert sent == ["slow"]
+    assert made == [("slow", AttemptOutcome.CANCELLED)]
+    (status,) = upstream.status()
+    assert status.last_outcome is None
 
 
 async def test_the_first_failure_loads_nothing(world: World) -> None:

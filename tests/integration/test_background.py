@@ -6,9 +6,12 @@ import asyncio
 
 import pytest
 
+from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.services import Background, Drains
 
 pytestmark = pytest.mark.anyio
+
+ALICE, BOB, CAROL = CustomerId("alice"), CustomerId("bob"), CustomerId("carol")
 
 
 async def test_drain_waits_for_work_and_the_work_it_makes() -> None:
@@ -78,6 +81,21 @@ def test_places_are_bounded() -> None:
     """
     drains = Drains(at_most=2, seconds=120)
 
-    assert [drains.enter() for _ in range(3)] == [120, 120, 0]
-    drains.leave()
-    assert drains.enter() == 120
+    assert [drains.enter(ALICE) for _ in range(3)] == [120, 120, 0]
+    drains.leave(ALICE)
+    assert drains.enter(ALICE) == 120
+
+
+def test_nobody_has_all_places() -> None:
+    """
+    Of 8 places one customer gets 4, half of them; another one, who has 2 of the rest, no third; but
+    a third customer gets the 2 that are left; and places that are given back are free.
+    """
+    drains = Drains(at_most=8, of_one=2, seconds=120)
+
+    assert [drains.enter(ALICE) for _ in range(5)] == [120] * 4 + [0]
+    assert [drains.enter(BOB) for _ in range(3)] == [120] * 2 + [0]
+    assert [drains.enter(CAROL) for _ in range(3)] == [120] * 2 + [0]
+    drains.leave(BOB)
+    assert drains.enter(ALICE) == 0
+    assert drains.enter(BOB) == 120

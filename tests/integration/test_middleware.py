@@ -188,7 +188,7 @@ class BrokenUpstream:
         return self._deployments
 
     async def send(self, call: UpstreamCall) -> WholeAnswer | StreamAnswer:
-        call.on_attempt(self._deployments[0])
+        call.on_sent(self._deployments[0])
         raise RuntimeError(f"provider says {FAKE_KEY}")
 
     async def aclose(self) -> None:

@@ -5,6 +5,8 @@ Migrations: they lead to the tables that the code knows, however many run them.
 import asyncio
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,9 @@ from sqlalchemy import Connection, select
 from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.periods import UTC_CALENDAR, Period
 from relay_middleware.core.records import AttemptOutcome
+from relay_middleware.core.usage import UsageSource
 from relay_middleware.errors import StoreUnavailableError
-from relay_middleware.ledger.database import Database
+from relay_middleware.ledger.database import Database, ValueRefusedError
 from relay_middleware.ledger.migrations import migrate
 from relay_middleware.ledger.reports import list_customers
 from relay_middleware.ledger.rows import attempt_rows, customer_row, request_row
@@ -77,6 +80,52 @@ async def test_what_was_there_before_periods(database_url: str) -> None:
     async with database.begin() as connection:
         assert await connection.run_sync(differences) == []
     await database.aclose()
+
+
+async def test_words_that_came_later(database_url: str) -> None:
+    """
+    A database of the version before keeps its rows, and takes the two words that are new; others it
+    refuses as ever, on connections of before the change too.
+    """
+    database = Database(database_url)
+    await migrate(database, to="0003")
+    old = ended("r1", 100, attempts=(attempt(AttemptOutcome.SERVED, 200),))
+    cancelled = attempt(AttemptOutcome.CANCELLED, None)
+    new = replace(ended("r2", 7, attempts=(cancelled,)), usage_source=UsageSource.BOUND)
+    async with database.begin() as connection:
+        await connection.execute(CUSTOMER.insert(), customer_row(old))
+        await connection.execute(REQUEST.insert(), request_row(old))
+        await connection.execute(ATTEMPT.insert(), attempt_rows(old))
+    with pytest.raises(ValueRefusedError):
+        await insert(database, request_row(new))
+
+    other = Database(database_url)
+    await migrate(other)
+
+    await insert(database, request_row(new), *attempt_rows(new))
+    with pytest.raises(ValueRefusedError):
+        await insert(database, {**request_row(new), "id": "r3", "usage_source": "guessed"})
+    with pytest.raises(ValueRefusedError):
+        await insert(other, {**request_row(new), "id": "r3", "usage_source": "guessed"})
+    async with database.connect() as connection:
+        rows = await connection.execute(select(REQUEST.c.id, REQUEST.c.usage_source))
+        assert sorted(tuple(row) for row in rows) == [("r1", "provider"), ("r2", "bound")]
+        outcomes = await connection.execute(
+            select(ATTEMPT.c.outcome).order_by(ATTEMPT.c.request_id)
+        )
+        assert list(outcomes.scalars()) == ["served", "cancelled"]
+    await database.aclose()
+    await other.aclose()
+
+
+async def insert(
+    database: Database, request: Mapping[str, object], *attempts: Mapping[str, object]
+) -> None:
+    """Insert the row of a request, and those of its attempts."""
+    async with database.begin() as connection:
+        await connection.execute(REQUEST.insert(), request)
+        for each in attempts:
+            await connection.execute(ATTEMPT.insert(), each)
 
 
 MIGRATE = """

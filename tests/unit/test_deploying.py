@@ -30,6 +30,8 @@ TABLE = PriceTable(
             "litellm_provider": "openai",
             "regional_processing_uplift_multiplier_eu": Decimal("1.1"),
         },
+        "azure/o9-listed": {**CHAT, "litellm_provider": "azure"},
+        "gemini/gemini-listed": {**CHAT, "litellm_provider": "gemini"},
         "ears-a": {**CHAT, "litellm_provider": "openai", "mode": "audio_transcription"},
     }
 )
@@ -95,6 +97,37 @@ def test_which_wire(model: str, *, is_translated: bool, is_capped: bool) -> None
     made = deployed(model)
 
     assert (made.is_translated, made.is_output_capped) == (is_translated, is_capped)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("openai/gpt-a", False),
+        ("openai/gpt-4o-mini", False),
+        ("openai/embed-a", False),
+        # The table says so.
+        ("groq/fast", False),
+        ("groq/thinker", True),
+        # Nobody knows.
+        ("hosted_vllm/mine", True),
+        ("azure/my-deployment", True),
+        # Claude's of before 5 think when asked, at those who sell it.
+        ("anthropic/claude-haiku-4-5", False),
+        ("bedrock/us.anthropic.claude-3-5-sonnet-20241022-v2:0", False),
+        ("anthropic/claude-opus-5", True),
+        ("mistral/claude-haiku-4-5", True),
+        # The family, where the table is silent.
+        ("azure/o9-listed", True),
+        ("gemini/gemini-listed", True),
+    ],
+)
+def test_who_may_think_unasked(model: str, *, expected: bool) -> None:
+    """
+    A model may think though nobody asks, unless it is known not to.
+    """
+    made = deployed(model, api_base="http://127.0.0.1:8000/v1")
+
+    assert made.reasons_unasked is expected
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,7 @@ def parse(body: object) -> Call:
         has_opaque_input=any(_is_opaque(message) for message in messages),
         unbounded_member=_unbounded_member(checked),
         asks_for_reasoning=_asks_for_reasoning(checked),
+        may_get_reasoning=not all(_is_no(checked.get(name)) for name in _ON_REASONING),
         asks_for_audio="audio" in _items(checked, "modalities"),
         service_tier=members.text(checked, "service_tier"),
         user=checked.get("user"),
@@ -228,6 +229,25 @@ def _asks_for_reasoning(body: JsonObject) -> bool:
     thinking = body.get("thinking")
     kind = thinking.get("type") if isinstance(thinking, Mapping) else thinking
     return bool(body.get("reasoning")) or kind not in (None, *_NO_REASONING)
+
+
+_ON_REASONING = (
+    "reasoning_effort",
+    "reasoning",
+    "thinking",
+    "enable_thinking",
+    "chat_template_kwargs",
+)
+"""Members by which a client may have a model think: OpenAI's, OpenRouter's, Anthropic's, and those
+of servers of Qwen's models (Qwen, "Quickstart"; QwenLM/Qwen3 discussion 1300; read 2026-11-25)."""
+
+
+def _is_no(value: object) -> bool:
+    """Say whether *value* of such a member is no wish to think, at whatever provider."""
+    if isinstance(value, Mapping):
+        return value.get("type") == "disabled"
+    # `minimal` is a little, and LiteLLM makes a budget of it for Claude.
+    return value in (None, False, "none", "disabled")
 
 
 def usage_of(answer: JsonObject, *, reasoning_in_output: bool) -> Usage | None:

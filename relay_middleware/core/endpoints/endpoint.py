@@ -36,6 +36,7 @@ class Call:
             translates.
         unbounded_member: A member that buys something without a bound, or None.
         asks_for_reasoning: Whether the client asked the model to think first.
+        may_get_reasoning: Whether it said anything of thinking but a plain no.
         asks_for_audio: Whether the answer may be spoken.
         service_tier: As asked.
         user: The body's `user`, whatever it is.
@@ -54,6 +55,7 @@ class Call:
     may_name_media: bool = False
     unbounded_member: str | None = None
     asks_for_reasoning: bool = False
+    may_get_reasoning: bool = False
     asks_for_audio: bool = False
     service_tier: str | None = None
     user: object = None

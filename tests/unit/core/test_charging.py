@@ -20,6 +20,7 @@ from relay_middleware.core.charging import (
     hold_amount,
     largest_cap_tokens,
     largest_cap_within_tokens,
+    most_used,
     refuse_money,
     require_countable,
     spend_remaining,
@@ -31,7 +32,7 @@ from relay_middleware.core.holds import (
     Reserved,
     Shortage,
 )
-from relay_middleware.core.identifiers import CustomerId, HoldId
+from relay_middleware.core.identifiers import CustomerId, DeploymentId, HoldId
 from relay_middleware.core.money import MAX_REQUEST_NANO_USD, NanoUsd
 from relay_middleware.core.periods import windows_of
 from relay_middleware.core.pricing import ModelPrice, RateCard, Rates
@@ -258,6 +259,98 @@ def test_charge_never_passes_its_hold(
     billed = bill(model, Usage(input_tokens=used[0], output_tokens=used[1]), margin)
 
     assert billed.charge_nano_usd <= hold_amount(demand(model, margin=margin), 50)
+
+
+def test_the_most_that_was_used() -> None:
+    """
+    100 tokens at $1 and 2 x 50 at $10 a million are what the hold is for, with 20 percent; at the
+    cheaper of two deployments less than the hold.
+    """
+    margin = Margin(percent=Decimal(20))
+    asked = demand(price("1", "10"), price("1", "2"), choices=2, margin=margin)
+    dear, cheap = asked.candidates
+
+    usage, billed = most_used(asked, dear, 50)
+
+    assert usage == Usage(input_tokens=100, output_tokens=100)
+    assert (billed.cost_nano_usd, billed.charge_nano_usd) == (1_100_000, 1_320_000)
+    assert billed.charge_nano_usd == hold_amount(asked, 50)
+    assert most_used(asked, cheap, 50)[1].charge_nano_usd == 360_000
+
+
+def test_the_most_of_what_has_no_price() -> None:
+    """
+    Without a price the tokens are told, and the margin's fixed part is charged.
+    """
+    asked = demand(margin=Margin(per_request_nano_usd=NanoUsd(7)))
+    unpriced = Candidate(price=None, input_bound=InputBound(tokens=100, is_exact=False))
+
+    usage, billed = most_used(asked, unpriced, 50)
+
+    assert usage == Usage(input_tokens=100, output_tokens=50)
+    assert (billed.cost_nano_usd, billed.charge_nano_usd) == (0, 7)
+
+
+PARTS = st.tuples(st.integers(0, 100), st.integers(0, 100), st.integers(0, 50), st.integers(0, 50))
+
+
+@given(
+    rates=st.lists(st.tuples(*[st.integers(0, 10**6)] * 4), min_size=1, max_size=3, unique=True),
+    parts=PARTS,
+    percent=st.integers(0, 300),
+    fixed=st.integers(0, 10**9),
+)
+def test_the_most_is_between_every_bill_and_the_hold(
+    rates: list[tuple[int, int, int, int]],
+    parts: tuple[int, int, int, int],
+    percent: int,
+    fixed: int,
+) -> None:
+    """
+    Whatever the rates of all parts, and whatever of the bound was used: charge <= most <= hold, at
+    each deployment that it may be; so nobody saves by leaving, nor pays more than was set aside.
+    """
+    margin = Margin(percent=Decimal(percent), per_request_nano_usd=NanoUsd(fixed))
+    prices = [with_parts(*each) for each in rates]
+    asked = demand(*prices, margin=margin)
+    used_input, cached, used_output, reasoning = parts
+    usage = Usage(
+        input_tokens=used_input,
+        cached_input_tokens=min(cached, used_input),
+        output_tokens=used_output,
+        reasoning_tokens=min(reasoning, used_output),
+    )
+
+    for candidate in asked.candidates:
+        _, most = most_used(asked, candidate, 50)
+        billed = bill(candidate.price, usage, margin)
+        assert billed.charge_nano_usd <= most.charge_nano_usd <= hold_amount(asked, 50)
+        assert billed.cost_usd <= most.cost_usd
+
+
+def with_parts(given: int, cached: int, written: int, reasoned: int) -> ModelPrice:
+    """A price in millionths of a dollar per million tokens: input, cached, output, reasoning."""
+    rates = Rates(
+        input_usd=Decimal(given).scaleb(-12),
+        cached_input_usd=Decimal(cached).scaleb(-12),
+        output_usd=Decimal(written).scaleb(-12),
+        reasoning_usd=Decimal(reasoned).scaleb(-12),
+    )
+    return ModelPrice(standard=RateCard(base=rates))
+
+
+def test_a_candidate_by_its_deployment() -> None:
+    """
+    The second of two is found by its deployment; one that is not there is an error.
+    """
+    asked = demand(price("1", "1"), price("2", "2"))
+    first, second = asked.candidates
+    named = replace(second, deployment_id=DeploymentId("smart#2"))
+    asked = replace(asked, candidates=[first, named])
+
+    assert asked.at(DeploymentId("smart#2")) is named
+    with pytest.raises(KeyError, match="smart#3"):
+        asked.at(DeploymentId("smart#3"))
 
 
 @pytest.mark.parametrize(

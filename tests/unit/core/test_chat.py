@@ -291,6 +291,29 @@ def test_who_asks_for_reasoning(more: dict[str, object], *, expected: bool) -> N
     assert chat.parse(body(**more)).asks_for_reasoning is expected
 
 
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, False),
+        ({"reasoning_effort": "none"}, False),
+        ({"reasoning_effort": None, "thinking": {"type": "disabled"}}, False),
+        ({"enable_thinking": False}, False),
+        ({"reasoning_effort": "minimal"}, True),
+        ({"reasoning": {"effort": "low"}}, True),
+        ({"reasoning": {"enabled": False}}, True),
+        ({"thinking": {"type": "adaptive"}}, True),
+        ({"thinking": []}, True),
+        ({"chat_template_kwargs": {"enable_thinking": True}}, True),
+    ],
+    ids=str,
+)
+def test_who_may_get_reasoning(more: dict[str, object], *, expected: bool) -> None:
+    """
+    Whatever is said of thinking, and is not a plain no, may bring it.
+    """
+    assert chat.parse(body(**more)).may_get_reasoning is expected
+
+
 @pytest.mark.parametrize("output", [{}, {"completion_tokens": None}, {"completion_tokens": 2.0}])
 def test_an_answer_is_not_free_because_nobody_counted_it(output: dict[str, object]) -> None:
     """

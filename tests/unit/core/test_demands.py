@@ -95,44 +95,62 @@ def test_a_picture_is_bounded_by_the_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "deployment", "code"),
+    ("call", "deployment", "code", "known_tokens"),
     [
-        (CALL, replace(DIRECT, price=None), "model_not_priced"),
-        (replace(CALL, unbounded_member="plugins"), DIRECT, "cannot_be_bounded"),
+        (CALL, replace(DIRECT, price=None), "model_not_priced", 180),
+        (replace(CALL, unbounded_member="plugins"), DIRECT, "cannot_be_bounded", 180),
         (
             replace(CALL, has_opaque_input=True),
             replace(DIRECT, price=replace(CHEAP, max_input_tokens=None)),
             "cannot_be_bounded",
+            180,
         ),
         (
             CALL,
             replace(DIRECT, is_output_capped=False, price=replace(CHEAP, max_output_tokens=None)),
             "cannot_be_bounded",
+            180,
         ),
         (
             replace(CALL, has_opaque_input=True),
             replace(DIRECT, price=replace(CHEAP, is_media_priced=False)),
             "cannot_be_bounded",
+            8000,
         ),
-        (replace(CALL, asks_for_audio=True), DIRECT, "cannot_be_bounded"),
+        (replace(CALL, asks_for_audio=True), DIRECT, "cannot_be_bounded", 180),
         (
             replace(CALL, body={"messages": [{"content": [{"cache_control": {}}]}]}),
             replace(DIRECT, stores_marked_input=True),
             "cannot_be_bounded",
+            180,
         ),
     ],
     ids=["price", "plugins", "picture", "output", "picture's fee", "speech", "storage"],
 )
-def test_without_a_bound(call: Call, deployment: Deployment, code: str) -> None:
+def test_without_a_bound(call: Call, deployment: Deployment, code: str, known_tokens: int) -> None:
     """
-    What cannot be bounded is refused to customers with a limit, and served to the others.
+    What cannot be bounded is refused to customers with a limit, and served to the others, for whom
+    what is known is held: a picture is what the model takes.
     """
     with pytest.raises(RefusedError) as refused:
         bounds(call, deployment)
 
     assert refused.value.refusal.code == code
     served = bounds(call, deployment, is_limited=False)
-    assert served == [InputBound(tokens=180, is_exact=False)]
+    assert served == [InputBound(tokens=known_tokens, is_exact=False)]
+
+
+def test_what_is_known_of_a_candidate() -> None:
+    """
+    It is known which deployment it is, and whether texts tell what it costs there: not of one that
+    may think.
+    """
+    plain = replace(DIRECT, deployment_id=DeploymentId("smart#2"), reasons_unasked=False)
+
+    asked = demand(CALL, DIRECT, plain)
+
+    assert [each.is_countable for each in asked.candidates] == [False, True]
+    assert asked.at(plain.deployment_id) is asked.candidates[1]
 
 
 def test_embeddings_need_no_bound_of_their_output() -> None:
