@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
+from inspect import signature
 
 import pytest
 from fixtures.pages import ROOT, Section, code_in, read_page
@@ -24,7 +25,8 @@ from relay_middleware.core.fitting import MAX_COUNTED_BYTES
 from relay_middleware.core.money import NanoUsd, cents_to_nano_usd
 from relay_middleware.core.pricing import PARTS, ModelPrice
 from relay_middleware.core.tiers import DEFAULT_OUTPUT_TOKENS, Margin
-from relay_middleware.core.usage import MAX_TOKENS, Usage, from_openai
+from relay_middleware.core.usage import MAX_TOKENS, Usage, UsageSource, from_openai
+from relay_middleware.services import Drains
 from relay_middleware.upstream.prices import load_price_table
 
 PAGE = read_page(ROOT / "docs" / "pricing.md")
@@ -94,6 +96,29 @@ def test_example_of_a_charge(section: Section) -> None:
 
     assert number(rows["cost"]["nano-dollars"]) == sum(products.values()) == billed.cost_nano_usd
     assert number(rows["charge"]["nano-dollars"]) == billed.charge_nano_usd
+
+
+def test_whose_count_it_is() -> None:
+    """
+    The table has every source that a usage can be from.
+    """
+    rows = PAGE.section("Whose count it is").rows
+
+    assert [code_in(row["value"])[0] for row in rows] == [source.value for source in UsageSource]
+
+
+def test_places_to_read_on() -> None:
+    """
+    How many answers are read on without their clients, how long, and how many of one customer, is
+    what the code has: 64, 120 s, 8.
+    """
+    defaults = signature(Drains).parameters
+    places, seconds, of_one = (defaults[name].default for name in ("at_most", "seconds", "of_one"))
+    text = " ".join(PAGE.section("When a client leaves").text.split())
+
+    assert (places, seconds, of_one) == (64, 120, 8)
+    assert f"in each worker {places} are read on at a time, {seconds:.0f} s each" in text
+    assert f"no customer gets more than {of_one}" in text
 
 
 def test_example_of_a_hold() -> None:
