@@ -105,9 +105,10 @@ def take_places(world: World) -> None:
 
 async def attempts(world: World) -> list[tuple[object, ...]]:
     """The ledger's tries."""
+    columns = (ATTEMPT.c.deployment_id, ATTEMPT.c.outcome, ATTEMPT.c.status_code)
     async with world.database.connect() as connection:
-        columns = (ATTEMPT.c.deployment_id, ATTEMPT.c.outcome, ATTEMPT.c.status_code)
-        return [tuple(row) for row in await connection.execute(select(*columns))]
+        rows = await connection.execute(select(*columns).order_by(ATTEMPT.c.number))
+        return [tuple(row) for row in rows]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -195,6 +196,19 @@ async def test_an_unanswered_request_is_charged_at_most(tmp_path: Path) -> None:
 
     assert (row["usage_source"], row["charge_nano_usd"]) == ("bound", MOST)
     assert tries == [("smart#1", "cancelled", None)]
+
+
+async def test_a_whole_answer_without_usage_is_charged_at_most(tmp_path: Path) -> None:
+    """
+    The same where an answer that is no stream is read to its end, and says nothing of its usage.
+    """
+    behaviour = Behaviour(usage="none", latency_s=0.5)
+    async with thinking(tmp_path, "cancel", behaviour=behaviour) as world:
+        await leave(world, stream=False)
+        (row,) = await world.ledger()
+
+    assert (row["usage_source"], row["charge_nano_usd"]) == ("bound", MOST)
+    assert world.simulator.disconnects() == 0
 
 
 async def test_who_stays_is_charged_what_came(tmp_path: Path) -> None:
@@ -287,6 +301,34 @@ async def full_house() -> AsyncIterator[str]:
         finally:
             for each in waiting:
                 each.close()
+
+
+async def test_a_failed_try_is_not_charged_for_the_next(tmp_path: Path) -> None:
+    """
+    A try failed, the next one was not sent yet when the client left: it pays for neither, and both
+    are in the ledger.
+    """
+    simulator = Simulator()
+    simulator.set("live", Behaviour(status=500))
+    async with simulator.serve() as provider, full_house() as full:
+        config = {
+            "model_list": [deployment(provider), deployment(full, name="backup")],
+            "router_settings": {"fallbacks": [{"smart": ["backup"]}]},
+            **tiers(on_disconnect="cancel"),
+        }
+        async with audited(tmp_path, config, simulator) as (world, _):
+            _, writer = await connect(world)
+            writer.write(request_bytes(world, stream=False))
+            await asyncio.to_thread(simulator.wait_for_calls, 1)
+            # The failure has been read when this is answered a few times: one event loop.
+            for _ in range(20):
+                await world.http.get(f"{world.url}/healthz")
+            await hang_up(writer)
+            (row,) = await world.ledger()
+            tries = await attempts(world)
+
+    assert (row["state"], row["charge_nano_usd"]) == ("released", 0)
+    assert tries == [("smart#1", "failed", 500), ("backup#1", "cancelled", None)]
 
 
 @pytest.mark.parametrize("model", ["gpt-4o-mini", "o3-mini"])
