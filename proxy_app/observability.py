@@ -18,6 +18,9 @@ from typing_extensions import override
 
 from proxy_app.log_writer import LogWriter
 
+_STDOUT = 1
+"""Its descriptor (POSIX)."""
+
 _Render = Callable[[WrappedLogger, str, EventDict], str]
 
 _SHARED: tuple[Processor, ...] = (
@@ -37,7 +40,7 @@ def configure_logging(*, is_readable: bool, level: int = logging.INFO) -> None:
     last: _Render = _to_json
     if is_readable:
         last = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), pad_event_to=0)
-    writer = LogWriter(sys.stdout.fileno(), dropped_line=partial(_dropped_line, last))
+    writer = LogWriter(_STDOUT, dropped_line=partial(_dropped_line, last))
     writer.start()
     structlog.configure(
         processors=[*_SHARED, structlog.processors.format_exc_info, partial(_line, last)],
