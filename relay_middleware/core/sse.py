@@ -54,6 +54,8 @@ class EventStreamDecoder:
         Raises:
             EventTooLongError: What has arrived of the next event is longer than any event may be.
         """
+        if not self._buffer and _is_plain(chunk):
+            return [_parse(text + b"\n\n") for text in chunk[:-2].split(b"\n\n")]
         self._buffer += chunk
         events = []
         start = 0
@@ -78,7 +80,17 @@ class EventStreamDecoder:
         return [_parse(raw + b"\n\n")] if raw.strip() else []
 
 
+def _is_plain(chunk: bytes) -> bool:
+    """
+    Say whether *chunk* is some whole events, and only LF ends their lines: as nearly every chunk.
+    """
+    is_whole = chunk.endswith(b"\n\n") and not chunk.endswith(b"\n\n\n")
+    return is_whole and b"\r" not in chunk and len(chunk) <= MAX_EVENT_BYTES
+
+
 def _parse(raw: bytes) -> ServerSentEvent:
+    if raw.startswith(b"data: ") and b"\r" not in raw and raw.find(b"\n") == len(raw) - 2:
+        return ServerSentEvent(raw, raw[6:-2])
     fields = [
         line[5:].removeprefix(b" ") for line in _LINE_END.split(raw) if line.startswith(b"data:")
     ]

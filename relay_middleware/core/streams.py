@@ -9,7 +9,7 @@ repeat it, cumulative. Everything else goes out at once and unchanged, byte for 
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from relay_middleware.core.annotation import annotated
@@ -87,9 +87,11 @@ class StreamAnnotator:
         self._held: _Held | None = None
         self._last_data = b"{}"
 
-    def feed(self, events: Iterable[ServerSentEvent]) -> bytes:
+    def feed(self, events: Sequence[ServerSentEvent]) -> bytes:
         """Take *events* and return the bytes to send now; may be empty."""
-        return b"".join(self._take(event) for event in events if not self.is_ended)
+        if len(events) == 1 and not self.is_ended:
+            return self._take(events[0])
+        return b"".join([self._take(event) for event in events if not self.is_ended])
 
     def _take(self, event: ServerSentEvent) -> bytes:
         if event.data is None:
@@ -103,7 +105,7 @@ class StreamAnnotator:
         chunk = self._notable(event.data)
         if chunk is None:
             self._last_data = event.data
-            return self._release() + event.raw
+            return event.raw if self._held is None else self._release() + event.raw
         if chunk.get("error"):
             self.is_ended = self.is_broken = True
             return b""
