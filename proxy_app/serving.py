@@ -4,7 +4,6 @@ The server around the application: its socket, its workers, and how they end.
 
 import asyncio
 import errno
-import gc
 import os
 import signal
 import socket
@@ -18,6 +17,7 @@ from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from proxy_app.app import create_app
+from proxy_app.memory import keep_what_is_there
 from proxy_app.observability import configure_logging
 from proxy_app.workers import CONFIG_VARIABLE, create_worker_app
 from relay_middleware.config import Config, load_config
@@ -127,8 +127,7 @@ def serve_here(config: Config, listener: socket.socket, when_ready: Callable[[st
             server.should_exit = True
 
         with _ending_cleanly(end):
-            gc.collect()
-            gc.freeze()
+            keep_what_is_there()
             when_ready(address_of(listener))
             await server.serve([listener])
 

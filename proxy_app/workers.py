@@ -15,6 +15,7 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy_app.app import create_app
+from proxy_app.memory import keep_what_is_there
 from proxy_app.observability import configure_logging
 from relay_middleware.config import load_config
 from relay_middleware.errors import StoreUnavailableError
@@ -43,6 +44,7 @@ def create_worker_app() -> ASGIApp:
     async def worker(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _wait_for_stores(relay)
+            keep_what_is_there()
         await app(scope, receive, send)
 
     return worker

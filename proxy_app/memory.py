@@ -1,0 +1,22 @@
+"""
+Memory of a server that has started: what is there now stays until its end.
+"""
+
+import ctypes
+import gc
+
+
+def keep_what_is_there() -> None:
+    """
+    Leave all that was imported and made so far out of collections, and give back what the start has
+    left over.
+
+    LiteLLM alone makes 300,000 objects. A collection that looks at them takes some tenths of a
+    second, in which nobody is served (0.1 to 0.4 s, measured), and finds nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    # Of glibc; elsewhere what is left over is used by the first requests.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
