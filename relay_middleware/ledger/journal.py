@@ -20,8 +20,8 @@ log = structlog.get_logger("relay")
 MAX_BATCH = 500
 """Records in one transaction: some milliseconds of work."""
 
-GATHER_S = 0.1
-"""How long records wait for others: one transaction costs as much as the records of ten."""
+GATHER_S = 0.25
+"""How long records wait for others: a transaction costs as much as ten records."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 """Waits between tries while the database is away, doubled each time."""
@@ -29,7 +29,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 class QueueJournal:
     """
-    `Journal` in memory. Records wait a tenth of a second for others, unless `drain` is called.
+    `Journal` in memory. Records wait a quarter of a second for others, unless `drain` is called.
     """
 
     def __init__(

@@ -37,8 +37,8 @@ GROUP = "ledger"
 MAX_BATCH = 500
 """Entries in one transaction: some milliseconds of work."""
 
-GATHER_S = 0.1
-"""How long entries wait for others: one transaction costs as much as the entries of ten."""
+GATHER_S = 0.25
+"""How long entries wait for others: a transaction costs as much as ten entries."""
 
 BLOCK_MS = 1000
 """How long a read waits for something to come."""
