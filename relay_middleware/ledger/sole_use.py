@@ -66,7 +66,7 @@ class SoleUse:
         try:
             self._file = locked(path.with_name(f"{path.name}.embedded.lock"))
         except BlockingIOError:
-            raise self._refused() from None
+            raise self._used_error() from None
 
     async def _lock_postgres(self) -> None:
         try:
@@ -75,7 +75,7 @@ class SoleUse:
         except (SQLAlchemyError, OSError) as error:
             raise self._database.unavailable(error) from error
         if connection is None:
-            raise self._refused()
+            raise self._used_error()
         self._connection = connection
 
     async def _locked_connection(self) -> AsyncConnection | None:
@@ -96,7 +96,7 @@ class SoleUse:
                 await _end(connection)
         return connection if is_ours else None
 
-    def _refused(self) -> ConfigurationError:
+    def _used_error(self) -> ConfigurationError:
         return ConfigurationError(
             f"another process uses the embedded store with the database {self._database.place}. It"
             " counts in one process only, and a second one would double every limit: run one"
