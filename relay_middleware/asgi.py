@@ -63,21 +63,21 @@ async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> 
             raise too_large
     pieces: list[bytes] = []
     size = 0
-    while True:
-        try:
-            async with asyncio.timeout(READ_TIMEOUT_S):
-                message = await receive()
-        except TimeoutError:
-            raise RefusedError(refusals.body_timeout(READ_TIMEOUT_S)) from None
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        piece = message.get("body", b"")
-        size += len(piece)
-        if size > limit_bytes:
-            raise too_large
-        pieces.append(piece)
-        if not message.get("more_body", False):
-            return b"".join(pieces)
+    with Patience(READ_TIMEOUT_S) as patience:
+        while True:
+            try:
+                message = await patience.wait(receive())
+            except TimeoutError:
+                raise RefusedError(refusals.body_timeout(READ_TIMEOUT_S)) from None
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > limit_bytes:
+                raise too_large
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                return b"".join(pieces)
 
 
 def decode_json(body: bytes) -> object:

@@ -14,7 +14,7 @@ period, for the end of the window in which it was made.
 from bisect import bisect_left
 from calendar import monthrange
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import Enum
 
@@ -85,24 +85,25 @@ class PeriodWindow:
         period: Which kind it is.
         starts_at: First instant inside, UTC; None for a lifetime.
         ends_at: First instant after, UTC; None for a lifetime.
+        key: Name of the account's period in keys: `month:1793491200`, or `lifetime`.
     """
 
     period: Period
     starts_at: datetime | None
     ends_at: datetime | None
+    key: str = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        key = self.period.value
+        if self.starts_at is not None:
+            key = f"{key}:{int(self.starts_at.timestamp())}"
+        object.__setattr__(self, "key", key)
 
     def contains(self, at: datetime) -> bool:
         """Say whether the aware instant *at* lies inside."""
         if self.starts_at is None or self.ends_at is None:
             return True
         return self.starts_at <= at < self.ends_at
-
-    @property
-    def key(self) -> str:
-        """Name of the account's period in keys: `month:1793491200`, or `lifetime`."""
-        if self.starts_at is None:
-            return self.period.value
-        return f"{self.period.value}:{int(self.starts_at.timestamp())}"
 
 
 def window_of(period: Period, at: datetime, calendar: Calendar = UTC_CALENDAR) -> PeriodWindow:

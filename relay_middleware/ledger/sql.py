@@ -9,7 +9,7 @@ from sqlalchemy import Table, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from relay_middleware.core.holds import Hold, HoldState
-from relay_middleware.core.identifiers import HoldId
+from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.records import LedgerRecord, RequestEnded
 from relay_middleware.errors import RecordRefusedError
 from relay_middleware.ledger.adjustments import list_adjustments
@@ -26,6 +26,10 @@ _ASKED_AT_ONCE = 1000
 """Identifiers in one statement, of which each database takes some thousands."""
 
 
+MAX_CUSTOMERS = 100_000
+"""Of whom it is remembered that they have their row; some 10 MB."""
+
+
 class LedgerConflictError(RecordRefusedError):
     """The ledger has the same request with another charge: a bug of ours, never overwritten."""
 
@@ -35,6 +39,8 @@ class SqlLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # Have their row: none is ever taken out again.
+        self._customers: set[CustomerId] = set()
 
     async def append(self, records: Sequence[LedgerRecord]) -> None:
         """
@@ -57,12 +63,19 @@ class SqlLedger:
         final = [record for record in requests if record.state is not HoldState.EXPIRED]
         # Of an expired request nobody knows the attempts; they come with the record that does.
         attempts = [row for record in final for row in attempt_rows(record)]
-        customers = {record.customer_id: customer_row(record) for record in reversed(records)}
+        customers = {
+            record.customer_id: customer_row(record)
+            for record in reversed(records)
+            if record.customer_id not in self._customers
+        }
         async with self._database.begin() as connection:
             await self._insert(connection, CUSTOMER, [customers[key] for key in sorted(customers)])
             await self._write(connection, [request_row(record) for record in requests])
             await self._insert(connection, ATTEMPT, attempts)
             await _compare(connection, final)
+        if len(self._customers) > MAX_CUSTOMERS:
+            self._customers.clear()
+        self._customers.update(customers)
 
     async def bury(self, record: RequestEnded, reason: str) -> None:
         """Keep *record*, which it never takes, as a dead letter."""
