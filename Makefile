@@ -5,6 +5,8 @@ PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13; do \
 	&& echo $$python && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# A few processes at once: most tests wait for servers that they start.
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 # Dependency groups need pip 25.1.
 PIP_VERSION := 26.3
 
@@ -20,7 +22,7 @@ run: .venv/.runtime ## Serve a demo on 127.0.0.1:8000 (PORT=8123 make run for an
 	@$(BIN)/relay demo
 
 test: .venv/.tests ## Run all tests
-	$(BIN)/pytest
+	$(PYTEST)
 
 check: .venv/.tests ## Everything that must be green: format, lint, types, imports, tests, coverage
 	$(BIN)/ruff format --check .
@@ -28,7 +30,7 @@ check: .venv/.tests ## Everything that must be green: format, lint, types, impor
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/unit/core --cov=relay_middleware/core --cov-fail-under=100
-	$(BIN)/pytest --cov --cov-fail-under=92
+	$(PYTEST) --cov --cov-fail-under=92
 
 docs: .venv/.tests ## Run every command and example of the documentation
 	$(BIN)/pytest tests/docs
