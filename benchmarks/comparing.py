@@ -73,3 +73,14 @@ def ratios_in_words(of: Contender, to: Contender) -> str:
     """Return the median of the ratios, and the other quartiles in brackets."""
     low, middle, high = ratios(of, to)
     return f"{middle:.2f} [{low:.2f}-{high:.2f}]"
+
+
+def print_ratios(contenders: Sequence[Contender]) -> None:
+    """Print what each of *contenders* costs, and as so many times what the first does."""
+    first = contenders[0]
+    for each in contenders:
+        low, middle, high = quartiles(each.load.cpu_us)
+        words = f"{each.name:24} {middle:7,.0f} us [{low:,.0f}-{high:,.0f}]"
+        if each is not first:
+            words += f"  {each.name} / {first.name}: {ratios_in_words(each, first)}"
+        print(words, flush=True)

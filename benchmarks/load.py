@@ -38,6 +38,7 @@ class Plan:
     Attributes:
         requests: Of all connections together.
         customers: They are named in turn, `c0`, `c1` and so on, beginning at *first_customer*.
+        customer_prefix: What their names begin with.
         fewest_events: A stream of less is an error. 0: not a stream.
     """
 
@@ -49,6 +50,7 @@ class Plan:
     requests: int
     customers: int = 1
     first_customer: int = 0
+    customer_prefix: str = "c"
     fewest_events: int = 0
 
 
@@ -87,7 +89,8 @@ class Requests:
         given = "".join(f"{name}: {value}\r\n" for name, value in plan.headers.items())
         self._head = (
             f"POST {plan.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(self._body)}\r\n{given}X-Customer-Id: c"
+            f"Content-Length: {len(self._body)}\r\n{given}"
+            f"X-Customer-Id: {plan.customer_prefix}"
         ).encode()
         self._taken = 0
 

@@ -30,8 +30,13 @@ class Loader:
     before the next begins.
     """
 
-    def __init__(self, bench: Bench, served: Served) -> None:
+    def __init__(self, bench: Bench, served: Served, *, customers: int = CUSTOMERS) -> None:
+        """
+        Args:
+            customers: How many are named in turn.
+        """  # fmt: skip
         self._bench = bench
+        self._customers = customers
         self.served = served
         self._next_customer = 0
         self._has_ledger = served.database_path is not None
@@ -45,6 +50,7 @@ class Loader:
         connections: int = CONCURRENCY,
         model: str = "smart",
         fewest_events: int = 0,
+        prefix: str = "c",
         watch: Callable[[], None] | None = None,
     ) -> Outcome:
         """
@@ -52,6 +58,7 @@ class Loader:
 
         Args:
             fewest_events: Of a stream; 0 where none is asked for.
+            prefix: Of the names of the customers; if it is not `c`, there is one.
             watch: Called again and again meanwhile.
 
         Raises:
@@ -66,11 +73,12 @@ class Loader:
             model=model,
             connections=connections,
             requests=requests,
-            customers=CUSTOMERS,
+            customers=self._customers if prefix == "c" else 1,
             first_customer=self._next_customer,
+            customer_prefix=prefix,
             fewest_events=fewest_events,
         )
-        self._next_customer = (self._next_customer + requests) % CUSTOMERS
+        self._next_customer = (self._next_customer + requests) % self._customers
         outcome = run_load(self._bench, plan, watch)
         if not outcome.answers:
             raise NothingAnsweredError(
@@ -156,4 +164,4 @@ def run_load(bench: Bench, plan: Plan, watch: Callable[[], None] | None = None) 
 
 
 def _redis_cpu_s(bench: Bench) -> float:
-    return bench.redis.cpu_s() if bench.redis is not None else 0.0
+    return bench.redis.cpu_s()

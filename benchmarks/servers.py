@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
@@ -22,7 +22,7 @@ from benchmarks.messages import CHUNKS
 from benchmarks.processes import Cores, Measured, ProcessFailedError, running, until_said
 
 ROOT = Path(__file__).parents[1]
-CUSTOMERS = 1000
+CUSTOMERS = 500
 
 PAUSE_MS = 1
 """Between the pieces of a stream that come one by one."""
@@ -136,14 +136,13 @@ class Bench:
 
     Attributes:
         folder: For their files.
-        redis_url: None where none is running.
     """
 
     folder: Path
     cores: Cores
     upstream: CannedUpstream
-    redis_url: str | None = None
-    redis: Measured | None = None
+    redis_url: str
+    redis: Measured
 
 
 def environment(root: Path = ROOT) -> dict[str, str]:
@@ -171,9 +170,10 @@ def running_relay(
     bench: Bench,
     name: str,
     *,
-    redis: bool,
+    redis_url: str | None,
     root: Path = ROOT,
     workers: int = 1,
+    prepare: Callable[[Path], None] | None = None,
     **more: object,
 ) -> Iterator[Served]:
     """
@@ -181,8 +181,9 @@ def running_relay(
 
     Args:
         name: Of its folder, and of its keys in Redis.
-        redis: Whether limits are counted there, or in the process.
+        redis_url: Where limits are counted; None: in the process.
         root: The checkout that is run.
+        prepare: Called with the path of its database before it starts.
         more: Further keys of its configuration.
     """
     folder = bench.folder / name
@@ -195,12 +196,14 @@ def running_relay(
         "tiers": {"pro": TIER},
         "customers": {"default_tier": "pro"},
         "database_url": "sqlite:///relay.db",
-        "redis_url": bench.redis_url if redis else None,
+        "redis_url": redis_url,
         "redis_prefix": name,
         **more,
     }
     (folder / "relay.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     secret = _prepared_key(folder, root)
+    if prepare is not None:
+        prepare(folder / "relay.db")
     command = [sys.executable, "-m", "proxy_app", "serve", "--config", "relay.yaml", "--port", "0"]
     log_path = folder / "relay.log"
     began_s = time.monotonic()
@@ -260,13 +263,15 @@ def _prepared_key(folder: Path, root: Path) -> str:
     return (template / "secret").read_text()
 
 
-def add_customers(database_path: Path, count: int) -> None:
+def add_customers(
+    database_path: Path, count: int, *, first: int = 0, prefix: str = "c", tier: str = "pro"
+) -> None:
     """
     Write the customers `c0` and so on into a ledger that nobody has open: Relay itself takes 600
     new ones of a key in a minute.
     """
     with closing(sqlite3.connect(database_path)) as ledger, ledger:
         ledger.executemany(
-            "INSERT INTO customer (id, tier, status, created_at_us) VALUES (?, 'pro', 'active', 0)",
-            ((f"c{number}",) for number in range(count)),
+            "INSERT INTO customer (id, tier, status, created_at_us) VALUES (?, ?, 'active', 0)",
+            ((f"{prefix}{number}", tier) for number in range(first, first + count)),
         )

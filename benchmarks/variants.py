@@ -13,6 +13,7 @@ from benchmarks.load import Outcome
 from benchmarks.measuring import CONCURRENCY, Load, Loader
 from benchmarks.messages import CHUNKS
 from benchmarks.servers import (
+    CUSTOMERS,
     EXTRA_EVENTS,
     SLOW_CHUNKS,
     Bench,
@@ -41,7 +42,6 @@ class Sizes:
         block: Requests of one measurement of CPU.
     """
 
-    warm_up: int
     latency_rounds: int
     latency_requests: int
     block: int
@@ -52,7 +52,6 @@ class Sizes:
 
 
 FULL = Sizes(
-    warm_up=500,
     latency_rounds=10,
     latency_requests=400,
     block=1000,
@@ -62,11 +61,10 @@ FULL = Sizes(
     slow_streams=1000,
 )
 QUICK = Sizes(
-    warm_up=200,
     latency_rounds=4,
-    latency_requests=100,
+    latency_requests=60,
     block=500,
-    checkpoints=(2000, 4000),
+    checkpoints=(1000, 2000),
     streams=160,
     latency_streams=5,
     slow_streams=1000,
@@ -91,7 +89,7 @@ def direct(bench: Bench, sizes: Sizes) -> Result:
     """Ask the upstream itself."""
     served = bench.upstream.as_served()
     loader, load = Loader(bench, served), Load()
-    loader.ask(sizes.warm_up)
+    loader.ask(CUSTOMERS)
     alone = loader.ask(sizes.latency_rounds * sizes.latency_requests, connections=1)
     for _ in range(sizes.checkpoints[0] // sizes.block):
         load.run(bench, served, lambda: loader.ask(sizes.block))
@@ -108,8 +106,7 @@ def direct(bench: Bench, sizes: Sizes) -> Result:
 def requests(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
     """Ask for plain answers."""
     loader, load = Loader(bench, served), Load()
-    figures = started(served)
-    loader.ask(sizes.warm_up)
+    figures = started(served) | first_requests(bench, loader)
     figures |= added_latency(bench, loader, sizes)
     asked = 0
     for checkpoint in sizes.checkpoints:
@@ -123,7 +120,7 @@ def requests(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
 def streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
     """Ask for streams whose pieces come one by one."""
     loader = Loader(bench, served)
-    figures = started(served)
+    figures = started(served) | first_requests(bench, loader)
     ask_for_streams(loader, CONCURRENCY, CONCURRENCY)
     figures |= first_chunk(bench, loader, sizes)
     at_more = stream_load(bench, loader, sizes.streams, MORE_STREAMS)
@@ -163,8 +160,7 @@ def slow_streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Resul
     """Keep many streams open at once, whose pieces are far apart."""
     count = sizes.slow_streams
     loader, load = Loader(bench, served), Load()
-    figures = started(served)
-    loader.ask(sizes.warm_up)
+    figures = started(served) | first_requests(bench, loader)
     before_mb = peak_mb = served.process.rss_mb()
 
     def watch() -> None:
@@ -197,6 +193,15 @@ def slow_streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Resul
 def started(served: Served) -> dict[str, float]:
     """Return what is known before the first request."""
     return {"ready_s": served.ready_s, "rss_at_start_mb": served.process.rss_mb()}
+
+
+def first_requests(bench: Bench, loader: Loader) -> dict[str, float]:
+    """
+    Ask once for each customer, whom the server then knows: what follows costs less.
+    """
+    load = Load()
+    load.run(bench, loader.served, lambda: loader.ask(CUSTOMERS))
+    return {"cpu_us_per_first_request": load.cpu_us_per_request}
 
 
 def of_load(load: Load) -> dict[str, float]:
@@ -256,6 +261,7 @@ RELAY_VARIANTS: dict[str, tuple[bool, Measure]] = {
 
 def relay_variants(bench: Bench, sizes: Sizes) -> Iterator[Result]:
     """Measure Relay, each variant on a server of its own."""
-    for name, (redis, measure) in RELAY_VARIANTS.items():
-        with running_relay(bench, name, redis=redis) as served:
+    for name, (is_in_redis, measure) in RELAY_VARIANTS.items():
+        redis_url = bench.redis_url if is_in_redis else None
+        with running_relay(bench, name, redis_url=redis_url) as served:
             yield measure(name, bench, served, sizes)
