@@ -173,6 +173,7 @@ def running_relay(
     redis_url: str | None,
     root: Path = ROOT,
     workers: int = 1,
+    customers: int = CUSTOMERS,
     prepare: Callable[[Path], None] | None = None,
     **more: object,
 ) -> Iterator[Served]:
@@ -183,6 +184,7 @@ def running_relay(
         name: Of its folder, and of its keys in Redis.
         redis_url: Where limits are counted; None: in the process.
         root: The checkout that is run.
+        customers: How many it knows.
         prepare: Called with the path of its database before it starts.
         more: Further keys of its configuration.
     """
@@ -202,6 +204,7 @@ def running_relay(
     }
     (folder / "relay.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     secret = _prepared_key(folder, root)
+    add_customers(folder / "relay.db", customers)
     if prepare is not None:
         prepare(folder / "relay.db")
     command = [sys.executable, "-m", "proxy_app", "serve", "--config", "relay.yaml", "--port", "0"]
@@ -230,20 +233,20 @@ def running_relay(
         raise ProcessFailedError(f"{name} told of an error:\n{said}")
 
 
-def deployment(model: str, address: str) -> dict[str, object]:
+def deployment(model: str, address: str, api_key: str = "sk-none") -> dict[str, object]:
     """Return an entry of `model_list`."""
     return {
         "model_name": model,
         "litellm_params": {
             "model": "openai/gpt-4o-mini",
             "api_base": f"{address}/v1",
-            "api_key": "sk-none",
+            "api_key": api_key,
         },
     }
 
 
 def _prepared_key(folder: Path, root: Path) -> str:
-    """Make the database of *folder*, with a key and all customers, and return the key's secret."""
+    """Make the database of *folder*, with a key, and return the key's secret."""
     template = folder.parent / f"prepared-{root.name}"
     if not template.exists():
         relay = [sys.executable, "-m", "proxy_app"]
@@ -254,7 +257,6 @@ def _prepared_key(folder: Path, root: Path) -> str:
             stdout=subprocess.PIPE,
             check=True,
         )
-        add_customers(folder / "relay.db", CUSTOMERS)
         template.mkdir()
         shutil.copy(folder / "relay.db", template)
         (template / "secret").write_text(json.loads(created.stdout)["api_key"])
@@ -263,9 +265,7 @@ def _prepared_key(folder: Path, root: Path) -> str:
     return (template / "secret").read_text()
 
 
-def add_customers(
-    database_path: Path, count: int, *, first: int = 0, prefix: str = "c", tier: str = "pro"
-) -> None:
+def add_customers(database_path: Path, count: int, *, prefix: str = "c", tier: str = "pro") -> None:
     """
     Write the customers `c0` and so on into a ledger that nobody has open: Relay itself takes 600
     new ones of a key in a minute.
@@ -273,5 +273,5 @@ def add_customers(
     with closing(sqlite3.connect(database_path)) as ledger, ledger:
         ledger.executemany(
             "INSERT INTO customer (id, tier, status, created_at_us) VALUES (?, ?, 'active', 0)",
-            ((f"{prefix}{number}", tier) for number in range(first, first + count)),
+            ((f"{prefix}{number}", tier) for number in range(count)),
         )
