@@ -36,7 +36,7 @@ class Loader:
             customers: How many are named in turn.
         """  # fmt: skip
         self._bench = bench
-        self._customers = customers
+        self.customers = customers
         self.served = served
         self._next_customer = 0
         self._has_ledger = served.database_path is not None
@@ -73,12 +73,12 @@ class Loader:
             model=model,
             connections=connections,
             requests=requests,
-            customers=self._customers if prefix == "c" else 1,
+            customers=self.customers if prefix == "c" else 1,
             first_customer=self._next_customer,
             customer_prefix=prefix,
             fewest_events=fewest_events,
         )
-        self._next_customer = (self._next_customer + requests) % self._customers
+        self._next_customer = (self._next_customer + requests) % self.customers
         outcome = run_load(self._bench, plan, watch)
         if not outcome.answers:
             raise NothingAnsweredError(

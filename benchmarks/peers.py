@@ -18,7 +18,7 @@ import yaml
 
 from benchmarks.processes import Measured, running, until_listening
 from benchmarks.redis_server import free_port
-from benchmarks.servers import UPSTREAM_PATHS, Bench, Route, Served, deployment
+from benchmarks.servers import UPSTREAM_PATHS, Bench, Route, Served, deployments_at
 
 PORTKEY = "@portkey-ai/gateway@1.15.2"
 
@@ -60,10 +60,7 @@ def running_litellm(bench: Bench, installed: Path) -> Iterator[Served]:
     folder = bench.folder / "litellm"
     folder.mkdir()
     config = {
-        "model_list": [
-            deployment(model, f"{bench.upstream.url}{path}")
-            for model, path in UPSTREAM_PATHS.items()
-        ],
+        "model_list": deployments_at(bench.upstream),
         "litellm_settings": {"telemetry": False},
         "general_settings": {"master_key": "sk-bench"},
     }

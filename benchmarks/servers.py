@@ -190,18 +190,7 @@ def running_relay(
     """
     folder = bench.folder / name
     folder.mkdir()
-    config = {
-        "model_list": [
-            deployment(model, f"{bench.upstream.url}{path}")
-            for model, path in UPSTREAM_PATHS.items()
-        ],
-        "tiers": {"pro": TIER},
-        "customers": {"default_tier": "pro"},
-        "database_url": "sqlite:///relay.db",
-        "redis_url": redis_url,
-        "redis_prefix": name,
-        **more,
-    }
+    config = everything_on(bench.upstream) | {"redis_url": redis_url, "redis_prefix": name} | more
     (folder / "relay.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     secret = _prepared_key(folder, root)
     add_customers(folder / "relay.db", customers)
@@ -217,11 +206,8 @@ def running_relay(
         folder=folder,
         environment=environment(root),
     ) as process:
-        line = until_said(process, log_path, "listens on")
-        found = re.search(r":(\d+)/v1", line)
-        assert found, line
         yield Served(
-            port=int(found[1]),
+            port=_port_in(until_said(process, log_path, "listens on")),
             routes=dict.fromkeys(
                 UPSTREAM_PATHS, Route(headers={"Authorization": f"Bearer {secret}"})
             ),
@@ -229,8 +215,34 @@ def running_relay(
             database_path=folder / "relay.db",
             ready_s=time.monotonic() - began_s,
         )
-    if "Traceback" in (said := log_path.read_text("utf-8", "replace")):
-        raise ProcessFailedError(f"{name} told of an error:\n{said}")
+    _check(log_path)
+
+
+def _port_in(line: str) -> int:
+    found = re.search(r":(\d+)/v1", line)
+    assert found, line
+    return int(found[1])
+
+
+def _check(log_path: Path) -> None:
+    said = log_path.read_text("utf-8", "replace")
+    if "Traceback" in said:
+        raise ProcessFailedError(f"{log_path.parent.name} told of an error:\n{said}")
+
+
+def everything_on(upstream: CannedUpstream) -> dict[str, object]:
+    """Return a configuration."""
+    return {
+        "model_list": deployments_at(upstream),
+        "tiers": {"pro": TIER},
+        "customers": {"default_tier": "pro"},
+        "database_url": "sqlite:///relay.db",
+    }
+
+
+def deployments_at(upstream: CannedUpstream) -> list[dict[str, object]]:
+    """Return a `model_list` with all models, each at its path."""
+    return [deployment(model, f"{upstream.url}{path}") for model, path in UPSTREAM_PATHS.items()]
 
 
 def deployment(model: str, address: str, api_key: str = "sk-none") -> dict[str, object]:

@@ -36,12 +36,14 @@ class Sizes:
     How much is measured.
 
     Attributes:
+        customers: Who ask, in turn.
         latency_rounds: How often the upstream and the variant are measured in turn, one request at
             a time.
         checkpoints: After how many requests memory is read.
         block: Requests of one measurement of CPU.
     """
 
+    customers: int
     latency_rounds: int
     latency_requests: int
     block: int
@@ -52,6 +54,7 @@ class Sizes:
 
 
 FULL = Sizes(
+    customers=CUSTOMERS,
     latency_rounds=10,
     latency_requests=400,
     block=1000,
@@ -61,6 +64,7 @@ FULL = Sizes(
     slow_streams=1000,
 )
 QUICK = Sizes(
+    customers=CUSTOMERS,
     latency_rounds=4,
     latency_requests=60,
     block=500,
@@ -88,8 +92,8 @@ class Result:
 def direct(bench: Bench, sizes: Sizes) -> Result:
     """Ask the upstream itself."""
     served = bench.upstream.as_served()
-    loader, load = Loader(bench, served), Load()
-    loader.ask(CUSTOMERS)
+    loader, load = Loader(bench, served, customers=sizes.customers), Load()
+    loader.ask(loader.customers)
     alone = loader.ask(sizes.latency_rounds * sizes.latency_requests, connections=1)
     for _ in range(sizes.checkpoints[0] // sizes.block):
         load.run(bench, served, lambda: loader.ask(sizes.block))
@@ -105,7 +109,7 @@ def direct(bench: Bench, sizes: Sizes) -> Result:
 
 def requests(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
     """Ask for plain answers."""
-    loader, load = Loader(bench, served), Load()
+    loader, load = Loader(bench, served, customers=sizes.customers), Load()
     figures = started(served) | first_requests(bench, loader)
     figures |= added_latency(bench, loader, sizes)
     asked = 0
@@ -119,7 +123,7 @@ def requests(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
 
 def streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
     """Ask for streams whose pieces come one by one."""
-    loader = Loader(bench, served)
+    loader = Loader(bench, served, customers=sizes.customers)
     figures = started(served) | first_requests(bench, loader)
     ask_for_streams(loader, CONCURRENCY, CONCURRENCY)
     figures |= first_chunk(bench, loader, sizes)
@@ -138,8 +142,8 @@ def streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
 def stream_load(bench: Bench, loader: Loader, count: int, connections: int) -> Load:
     """Ask for *count* streams, so many at once."""
     load = Load()
-    block = connections * _STREAMS_IN_A_ROW
-    for _ in range(max(count // block, 1)):
+    block = min(connections * _STREAMS_IN_A_ROW, count)
+    for _ in range(count // block):
         load.run(bench, loader.served, lambda: ask_for_streams(loader, block, connections))
     return load
 
@@ -159,7 +163,7 @@ def per_chunk(load: Load, chunks: int) -> float:
 def slow_streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
     """Keep many streams open at once, whose pieces are far apart."""
     count = sizes.slow_streams
-    loader, load = Loader(bench, served), Load()
+    loader, load = Loader(bench, served, customers=sizes.customers), Load()
     figures = started(served) | first_requests(bench, loader)
     before_mb = peak_mb = served.process.rss_mb()
 
@@ -200,7 +204,7 @@ def first_requests(bench: Bench, loader: Loader) -> dict[str, float]:
     Ask once for each customer, whom the server then knows: what follows costs less.
     """
     load = Load()
-    load.run(bench, loader.served, lambda: loader.ask(CUSTOMERS))
+    load.run(bench, loader.served, lambda: loader.ask(loader.customers))
     return {"cpu_us_per_first_request": load.cpu_us_per_request}
 
 

@@ -18,19 +18,21 @@ from relay_middleware.config.loading import parse_config
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(
-    path for package in ("relay_middleware", "proxy_app") for path in (ROOT / package).rglob("*.py")
+    path
+    for package in ("relay_middleware", "proxy_app", "benchmarks")
+    for path in (ROOT / package).rglob("*.py")
 )
 
 HOME_OF_VENDOR = {
     "litellm": {"relay_middleware/upstream"},
-    "redis": {"relay_middleware/stores"},
+    "redis": {"relay_middleware/stores", "benchmarks"},
     "hiredis": {"relay_middleware/stores"},
-    "limits": {"relay_middleware/stores", "relay_middleware/config"},
+    "limits": {"relay_middleware/stores", "relay_middleware/config", "benchmarks"},
     "sqlalchemy": {"relay_middleware/ledger"},
     "alembic": {"relay_middleware/ledger"},
     "pydantic": {"relay_middleware/config"},
     "pydantic_settings": {"relay_middleware/config"},
-    "yaml": {"relay_middleware/config"},
+    "yaml": {"relay_middleware/config", "benchmarks"},
     "click": {"proxy_app"},
     "uvicorn": {"proxy_app", "relay_middleware/testing"},
 }

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from fixtures.redis_server import free_port
 from fixtures.world import MESSAGES, World, deployment, running, tiers
 
+from benchmarks.redis_server import free_port
 from relay_middleware.testing import Behaviour, Simulator
 
 pytestmark = pytest.mark.anyio

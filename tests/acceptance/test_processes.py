@@ -19,9 +19,9 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from fixtures.redis_server import free_port
 from fixtures.world import CUSTOMER_HEADER, MESSAGES, UNBOUNDED, deployment, tiers
 
+from benchmarks.redis_server import free_port
 from relay_middleware.testing import Behaviour, Simulator
 
 RELAY = [sys.executable, "-m", "proxy_app"]

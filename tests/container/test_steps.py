@@ -17,9 +17,10 @@ import httpx
 import pytest
 import yaml
 from fixtures.compose import ROOT, services
-from fixtures.redis_server import PATIENCE, free_port, running_redis
+from fixtures.redis_server import PATIENCE, running_redis
 from fixtures.world import CUSTOMER_HEADER, MESSAGES
 
+from benchmarks.redis_server import free_port
 from relay_middleware.testing import Simulator
 from scripts.container_steps import DockerfileError, Image, Instruction, build, instructions
 

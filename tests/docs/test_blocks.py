@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 from fixtures.pages import ROOT, Block, named, page_paths, read_page
-from fixtures.redis_server import free_port
 from fixtures.terminal import Terminals
 
+from benchmarks.redis_server import free_port
 from relay_middleware.config.loading import examine
 
 PAGES = [read_page(path) for path in page_paths()]
