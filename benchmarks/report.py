@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import verdict
-from benchmarks.measuring import CONCURRENCY
 from benchmarks.variants import Result
 
 RESULTS_PATH = Path(__file__).parent / "results.json"
@@ -30,11 +29,17 @@ _DIGITS = 4
 
 
 def table(results: Sequence[Result]) -> str:
-    """Return *results* as an aligned table; what was not measured is left empty."""
-    lines = [["variant", "requests", "errors", *(heading for heading, _ in COLUMNS.values())]]
+    """
+    Return *results* as an aligned table; what was not measured is left empty. `at once` is how many
+    requests were while CPU and requests/s were measured, and while latency was.
+    """
+    lines = [
+        ["variant", "at once", "requests", "errors", *(heading for heading, _ in COLUMNS.values())]
+    ]
     for result in results:
         counts = result.counts
-        line = [result.name, f"{counts.sent:,}", f"{counts.errors.total():,}"]
+        at_once = f"{result.concurrency:,}/{result.latency_concurrency:,}"
+        line = [result.name, at_once, f"{counts.sent:,}", f"{counts.errors.total():,}"]
         line += [
             form.format(result.figures[name]) if name in result.figures else ""
             for name, (_, form) in COLUMNS.items()
@@ -63,8 +68,8 @@ def to_json(results: Sequence[Result], rig: Mapping[str, object]) -> str:
             "provider_calls": counts.provider_calls,
             "ledger_rows": counts.ledger_rows,
             **{name: _rounded(value) for name, value in result.figures.items()},
-            "concurrency": CONCURRENCY,
-            "latency_concurrency": 1,
+            "concurrency": result.concurrency,
+            "latency_concurrency": result.latency_concurrency,
             "rig": rig,
         }
     return json.dumps(found, indent=2) + "\n"

@@ -1,8 +1,8 @@
 """
 What is measured of each variant.
 
-CPU is measured with 16 requests at once, latency with one; a figure taken otherwise says so in its
-name or in a note.
+CPU is measured with 16 requests at once, latency with one; a result that was taken otherwise says
+so, and so does a figure's name. Of streams, latency is the time to the first chunk.
 """
 
 from collections.abc import Callable, Iterator
@@ -82,11 +82,15 @@ class Result:
 
     Attributes:
         figures: By name, which ends in the unit.
+        concurrency: Requests at once while CPU was measured.
+        latency_concurrency: The same of latency.
     """
 
     name: str
     counts: Counts
     figures: dict[str, float] = field(default_factory=dict)
+    concurrency: int = CONCURRENCY
+    latency_concurrency: int = 1
 
 
 def direct(bench: Bench, sizes: Sizes) -> Result:
@@ -191,7 +195,13 @@ def slow_streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Resul
         "kib_per_open_stream": (peak_mb - before_mb) * _KIB_IN_MIB / count,
         "rss_mb": served.process.rss_mb(),
     }
-    return Result(name=name, counts=loader.close(), figures=figures)
+    return Result(
+        name=name,
+        counts=loader.close(),
+        figures=figures,
+        concurrency=count,
+        latency_concurrency=count,
+    )
 
 
 def started(served: Served) -> dict[str, float]:

@@ -125,9 +125,9 @@ def test_table() -> None:
     """Every column is as wide as its widest cell, numbers stand right, what is unknown is empty."""
     heading, direct, redis = report.table(RESULTS).splitlines()
 
-    assert heading.startswith("variant  requests  errors  CPU µs/request  requests/s")
-    assert direct == "direct      1,000       0              10      51,234"
-    assert redis == f"redis       2,000       2{'1,234':>16}{'0.93':>26}"
+    assert heading.startswith("variant  at once  requests  errors  CPU µs/request  requests/s")
+    assert direct == "direct      16/1     1,000       0              10      51,234"
+    assert redis == f"redis       16/1     2,000       2{'1,234':>16}{'0.93':>26}"
 
 
 def test_results_as_json() -> None:
