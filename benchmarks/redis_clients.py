@@ -28,7 +28,7 @@ from redis.asyncio import Redis
 
 from benchmarks.redis_server import running_redis_server
 from relay_middleware.stores.connection import Scripts, connection_pool
-from relay_middleware.stores.rate_limits import LimitsRateLimiter
+from relay_middleware.stores.rate_limits import WindowRateLimiter
 from relay_middleware.stores.redis import RedisSpendStore
 
 CALLS = {1: 400, 16: 60, 64: 16}
@@ -105,7 +105,7 @@ def reserving(scripts: Scripts, generation: str) -> Prepare:
     return prepare
 
 
-def hitting(limiter: LimitsRateLimiter) -> Prepare:
+def hitting(limiter: WindowRateLimiter) -> Prepare:
     """Count a request of one of 500 customers."""
     return lambda _, number: partial(limiter.hit, f"c{number % CUSTOMERS}", [RATE])
 
@@ -132,7 +132,7 @@ async def main(url: str, pairs: int) -> None:
         connection_pool=pool,  # type: ignore[arg-type] # declared as text or a number
     )
     hits = {"limits": hitting_theirs(storage)}
-    hits |= {name: hitting(LimitsRateLimiter.in_redis(scripts)) for name, scripts in ways.items()}
+    hits |= {name: hitting(WindowRateLimiter.in_redis(scripts)) for name, scripts in ways.items()}
     await compare("hit", hits, url, pairs)
     await pool.aclose()
     for scripts in ways.values():
