@@ -9,19 +9,25 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from relay_middleware.core.identifiers import ApiKeyId, CustomerId
 from relay_middleware.core.keys import ApiKey, KeyRight
 from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.periods import Period
+from relay_middleware.core.periods import UTC_CALENDAR, Period
 from relay_middleware.core.tiers import Customer, CustomerStatus
 from relay_middleware.errors import StoreUnavailableError
-from relay_middleware.ledger.calendars import calendar_of
+from relay_middleware.ledger.calendars import calendar_from
 from relay_middleware.ledger.database import Database
 from relay_middleware.ledger.memory import Memory
-from relay_middleware.ledger.tables import API_KEY, CUSTOMER, CUSTOMER_OVERRIDE, REVISION
+from relay_middleware.ledger.tables import (
+    API_KEY,
+    CUSTOMER,
+    CUSTOMER_CALENDAR,
+    CUSTOMER_OVERRIDE,
+    REVISION,
+)
 
 log = structlog.get_logger("relay")
 
@@ -34,6 +40,23 @@ for ten minutes stops nobody, a revoked key does not live on for ever behind a b
 
 ANSWER_TIMEOUT_S = 5.0
 """Longest wait for one answer: a connection whose other end is gone would keep silent for ever."""
+
+
+# Made once: to put a statement together takes longer than to have it answered.
+_REVISION = select(REVISION.c.number)
+_KEY = select(API_KEY).where(API_KEY.c.hash == bindparam("hash"), API_KEY.c.revoked_at_us.is_(None))
+_CUSTOMER = (
+    # A row for each limit of its own, or one without.
+    select(
+        CUSTOMER,
+        CUSTOMER_OVERRIDE.c.period,
+        CUSTOMER_OVERRIDE.c.limit_nano_usd,
+        CUSTOMER_CALENDAR,
+    )
+    .outerjoin(CUSTOMER_OVERRIDE, CUSTOMER_OVERRIDE.c.customer_id == CUSTOMER.c.id)
+    .outerjoin(CUSTOMER_CALENDAR, CUSTOMER_CALENDAR.c.customer_id == CUSTOMER.c.id)
+    .where(CUSTOMER.c.id == bindparam("customer_id"))
+)
 
 
 class SqlDirectory:
@@ -98,7 +121,7 @@ class SqlDirectory:
         # Counted from before the question: what changes after the answer is not in it.
         asked_at_s = self._monotonic_s()
         async with self._asking() as connection:
-            revision: int = (await connection.execute(select(REVISION.c.number))).scalar_one()
+            revision: int = (await connection.execute(_REVISION)).scalar_one()
         if revision != self._revision:
             self._revision = revision
             self._keys.forget()
@@ -166,9 +189,8 @@ class SqlDirectory:
             ) from error
 
     async def _load_key(self, key_hash: str) -> ApiKey | None:
-        query = select(API_KEY).where(API_KEY.c.hash == key_hash, API_KEY.c.revoked_at_us.is_(None))
         async with self._asking() as connection:
-            row = (await connection.execute(query)).one_or_none()
+            row = (await connection.execute(_KEY, {"hash": key_hash})).one_or_none()
         if row is None:
             return None
         return ApiKey(
@@ -178,14 +200,11 @@ class SqlDirectory:
         )
 
     async def _load_customer(self, customer_id: CustomerId) -> Customer | None:
-        customers = select(CUSTOMER).where(CUSTOMER.c.id == customer_id)
-        overrides = select(CUSTOMER_OVERRIDE).where(CUSTOMER_OVERRIDE.c.customer_id == customer_id)
         async with self._asking() as connection:
-            row = (await connection.execute(customers)).one_or_none()
-            if row is None:
-                return None
-            own = list(await connection.execute(overrides))
-            calendar = await calendar_of(connection, customer_id)
+            rows = (await connection.execute(_CUSTOMER, {"customer_id": customer_id})).all()
+        if not rows:
+            return None
+        row = rows[0]
         return Customer(
             customer_id=customer_id,
             tier=row.tier,
@@ -194,7 +213,8 @@ class SqlDirectory:
                 Period(item.period): None
                 if item.limit_nano_usd is None
                 else NanoUsd(item.limit_nano_usd)
-                for item in own
+                for item in rows
+                if item.period is not None
             },
-            calendar=calendar,
+            calendar=UTC_CALENDAR if row.zone is None else calendar_from(row),
         )
