@@ -20,13 +20,13 @@ def deployment(name: str, weight: float | None = None) -> Deployment:
         provider="openai",
         deployment_model="gpt-4o-mini",
         api_base=None,
+        api_key=None,
         weight=weight,
-        price=None,
     )
 
 
 def drawn(weights: list[float | None]) -> Counter[str]:
-    """Draw from a group whose members, `d0` and so on, have *weights*; return how often each came."""
+    """Draw from a group of `d0`, `d1` and so on with *weights*; return how often each came."""
     members = [deployment(f"d{i}", weight=weight) for i, weight in enumerate(weights)]
     draws = Draws({"group": members})
     found = (draws.draw("group", ()) for _ in range(DRAWS))
