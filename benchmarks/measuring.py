@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from benchmarks.load import Outcome, Plan
-from benchmarks.processes import on_core
+from benchmarks.processes import BenchmarkError, on_core
 from benchmarks.servers import CUSTOMERS, Bench, Served, environment
 from benchmarks.verdict import Counts
 
@@ -20,7 +20,7 @@ _WATCH_S = 0.05
 _S_TO_US = 1e6
 
 
-class NothingAnsweredError(Exception):
+class NothingAnsweredError(BenchmarkError):
     """There is nothing to measure; says what came instead."""
 
 

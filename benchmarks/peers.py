@@ -6,6 +6,7 @@ nothing. Both forward to the same canned upstream as Relay.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.processes import Measured, running, until_listening
+from benchmarks.processes import BenchmarkError, Measured, running, until_listening
 from benchmarks.redis_server import free_port
 from benchmarks.servers import UPSTREAM_PATHS, Bench, Route, Served, deployments_at
 
@@ -36,8 +37,11 @@ def install(folder: Path) -> None:
     Install both in *folder*, unless they are there: some hundred megabytes.
 
     Raises:
+        BenchmarkError: There is no npm.
         subprocess.CalledProcessError: pip or npm failed, and has said why.
     """
+    if shutil.which("npm") is None:
+        raise BenchmarkError("Portkey's gateway needs Node and npm, and there is no npm")
     folder.mkdir(parents=True, exist_ok=True)
     stamp = folder / "installed"
     wanted = f"{LITELLM}\n{PORTKEY}\n"

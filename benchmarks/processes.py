@@ -23,7 +23,11 @@ _PAUSE_S = 0.02
 Result = TypeVar("Result")
 
 
-class ProcessFailedError(Exception):
+class BenchmarkError(Exception):
+    """Nothing can be measured; says why."""
+
+
+class ProcessFailedError(BenchmarkError):
     """A process did not start, or did not end; says what it printed last."""
 
 

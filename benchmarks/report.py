@@ -4,10 +4,12 @@ What is printed and kept of the measurements.
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import verdict
+from benchmarks.processes import BenchmarkError
+from benchmarks.redis_server import NoRedisError
 from benchmarks.variants import Result
 
 RESULTS_PATH = Path(__file__).parent / "results.json"
@@ -85,6 +87,15 @@ def tell_mistakes(results: Sequence[Result]) -> int:
     for mistake in found:
         print(f"does not add up: {mistake}", file=sys.stderr)
     return 1 if found else 0
+
+
+def in_words(main: Callable[[], int]) -> int:
+    """Return what *main* does; where nothing can be measured, print why and return 1."""
+    try:
+        return main()
+    except (BenchmarkError, NoRedisError) as error:
+        print(f"nothing measured: {error}", file=sys.stderr)
+        return 1
 
 
 def _rounded(value: float) -> float:

@@ -233,12 +233,18 @@ def of_load(load: Load) -> dict[str, float]:
 
 def added_latency(bench: Bench, loader: Loader, sizes: Sizes) -> dict[str, float]:
     """Measure with one request at a time, and the upstream alone in turn."""
-    without, found = Loader(bench, bench.upstream.as_served()), []
+    without, load = Loader(bench, bench.upstream.as_served()), Load()
+    found: list[float] = []
     alone: list[float] = []
+
+    def ask(asked: Loader) -> Outcome:
+        return asked.ask(sizes.latency_requests, connections=1)
+
     for _ in range(sizes.latency_rounds):
-        alone += without.ask(sizes.latency_requests, connections=1).latencies_ms
-        found += loader.ask(sizes.latency_requests, connections=1).latencies_ms
+        alone += ask(without).latencies_ms
+        found += load.run(bench, loader.served, lambda: ask(loader)).latencies_ms
     return differences(found, alone) | {
+        "cpu_us_per_request_at_1": load.cpu_us_per_request,
         "p50_ms": percentile(found, 50),
         "p99_ms": percentile(found, 99),
     }

@@ -25,7 +25,7 @@ from benchmarks.variants import Result, differences, of_load, per_chunk
 
 RESULTS_PATH = Path(__file__).parent / "peers.json"
 
-PLAIN = Ask(requests=320)
+PLAIN = Ask(requests=640)
 LITELLM_PLAIN = Ask(requests=96)
 """Takes as long as more requests to the others."""
 
@@ -112,4 +112,4 @@ def result_of(bench: Bench, each: Contender, rounds: int, *, rss_at_start_mb: fl
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report.in_words(main))
