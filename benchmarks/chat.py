@@ -40,7 +40,7 @@ def main(variants: list[Variant], pairs: int) -> int:
     """Measure all *variants* in turn, and print what was found."""
     with running_bench() as bench, ExitStack() as stack:
         contenders = [started(bench, each, stack) for each in variants]
-        compare(bench, contenders, pairs)
+        compare(contenders, pairs)
         results = [Result(name=each.name, counts=each.loader.close()) for each in contenders]
     print_ratios(contenders)
     return tell_mistakes(results)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from benchmarks.figures import quartiles
 from benchmarks.load import Outcome
 from benchmarks.measuring import CONCURRENCY, Load, Loader
-from benchmarks.servers import Bench, Served
+from benchmarks.servers import Served
 
 WARM_UP = 2
 """Rounds that do not count."""
@@ -54,14 +54,14 @@ class Contender:
         )
 
 
-def compare(bench: Bench, contenders: Sequence[Contender], rounds: int) -> None:
+def compare(contenders: Sequence[Contender], rounds: int) -> None:
     """Measure all *contenders* in turn, every second round the other way round."""
     for number in range(-WARM_UP, rounds):
         for each in contenders if number % 2 else reversed(contenders):
             if number < 0:
                 each.ask()
             else:
-                each.load.run(bench, each.served, each.ask)
+                each.load.add(each.ask())
 
 
 def ratios(of: Contender, to: Contender) -> tuple[float, float, float]:

@@ -137,7 +137,7 @@ def main(chosen: Sequence[str], *, pairs: int, many: int) -> int:
     for name in chosen:
         with running_bench() as bench, ExitStack() as stack:
             contenders = STARTS[name](bench, stack, many)
-            compare(bench, contenders, pairs)
+            compare(contenders, pairs)
             print_ratios(contenders)
             results += [Result(name=each.name, counts=each.loader.close()) for each in contenders]
     return tell_mistakes(results)

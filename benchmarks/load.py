@@ -1,11 +1,11 @@
 """
 A load generator that costs next to nothing, in a process of its own.
 
-    python -m benchmarks.load < PLAN
+    python -m benchmarks.load
 
-It reads a `Plan` as JSON, asks over as many connections as it says, and prints an `Outcome`. All
-connections are there before the first request. Every request that was sent ends in exactly one of
-the counts.
+It reads a line with a `Plan` as JSON, opens as many connections as it says, prints a line and waits
+for another; then it asks, and prints an `Outcome`. So what it costs to start and to connect can be
+told from what the requests cost. Every request that was sent ends in exactly one of the counts.
 """
 
 import asyncio
@@ -65,6 +65,8 @@ class Outcome:
         first_chunks_ms: Of the streams, until their first event.
         events: Of all streams.
         reads: How many pieces the streams came in.
+        cpu_s: What the system has used meanwhile, which only the other side can measure.
+        redis_cpu_s: What Redis has.
         first_bad: The beginning of the first answer that is not among the answers.
     """
 
@@ -78,6 +80,8 @@ class Outcome:
     reads: int = 0
     elapsed_s: float = 0.0
     first_bad: str = ""
+    cpu_s: float = 0.0
+    redis_cpu_s: float = 0.0
 
 
 class Requests:
@@ -220,6 +224,9 @@ async def run(plan: Plan) -> Outcome:
             )
         )
     connections = [connection for _, connection in opened]
+    print("ready", flush=True)
+    # Nothing else is to be done meanwhile.
+    sys.stdin.readline()
     began_at = perf_counter()
     for connection in connections:
         connection.start()
@@ -233,5 +240,5 @@ async def run(plan: Plan) -> Outcome:
 
 
 if __name__ == "__main__":
-    found = uvloop.run(run(Plan(**json.load(sys.stdin))))
+    found = uvloop.run(run(Plan(**json.loads(sys.stdin.readline()))))
     json.dump({each.name: getattr(found, each.name) for each in fields(found)}, sys.stdout)

@@ -79,7 +79,7 @@ class Loader:
             fewest_events=fewest_events,
         )
         self._next_customer = (self._next_customer + requests) % self.customers
-        outcome = run_load(self._bench, plan, watch)
+        outcome = run_load(self._bench, self.served, plan, watch)
         if not outcome.answers:
             raise NothingAnsweredError(
                 f"asked {requests} times for {model}, without an answer:"
@@ -116,14 +116,11 @@ class Load:
     events: int = 0
     reads: int = 0
 
-    def run(self, bench: Bench, served: Served, ask: Callable[[], Outcome]) -> Outcome:
-        """Do what *ask* does, and add what it costs the processes of *served*."""
-        began_s, redis_began_s = served.process.cpu_s(), _redis_cpu_s(bench)
-        outcome = ask()
-        used_s = served.process.cpu_s() - began_s
-        self.cpu_s += used_s
-        self.redis_cpu_s += _redis_cpu_s(bench) - redis_began_s
-        self.cpu_us.append(used_s / max(outcome.sent, 1) * _S_TO_US)
+    def add(self, outcome: Outcome) -> Outcome:
+        """Add what *outcome* has cost, and return it."""
+        self.cpu_s += outcome.cpu_s
+        self.redis_cpu_s += outcome.redis_cpu_s
+        self.cpu_us.append(outcome.cpu_s / outcome.sent * _S_TO_US)
         self.elapsed_s += outcome.elapsed_s
         self.requests += outcome.sent
         self.events += outcome.events
@@ -136,8 +133,10 @@ class Load:
         return self.cpu_s / self.requests * _S_TO_US
 
 
-def run_load(bench: Bench, plan: Plan, watch: Callable[[], None] | None = None) -> Outcome:
-    """Run the load generator, and return what it found."""
+def run_load(
+    bench: Bench, served: Served, plan: Plan, watch: Callable[[], None] | None = None
+) -> Outcome:
+    """Run the load generator, and return what it found and what it cost."""
     with on_core(bench.cores.rest):
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.load"],
@@ -146,22 +145,34 @@ def run_load(bench: Bench, plan: Plan, watch: Callable[[], None] | None = None) 
             stdout=subprocess.PIPE,
             text=True,
         )
-    question: str | None = json.dumps(asdict(plan))
-    said: str | None = None
     with process:
-        while said is None:
-            try:
-                said, _ = process.communicate(question, timeout=_WATCH_S)
-            except subprocess.TimeoutExpired:
-                # It may be given once only.
-                question = None
-                if watch is not None:
-                    watch()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        print(json.dumps(asdict(plan)), file=process.stdin, flush=True)
+        process.stdout.readline()
+        began_s, redis_began_s = served.process.cpu_s(), bench.redis.cpu_s()
+        print("go", file=process.stdin, flush=True)
+        said = _said(process, watch)
+        used_s, redis_used_s = served.process.cpu_s() - began_s, bench.redis.cpu_s() - redis_began_s
     found = json.loads(said)
     return Outcome(
-        **found | {"refusals": Counter(found["refusals"]), "errors": Counter(found["errors"])}
+        **found
+        | {
+            "refusals": Counter(found["refusals"]),
+            "errors": Counter(found["errors"]),
+            "cpu_s": used_s,
+            "redis_cpu_s": redis_used_s,
+        }
     )
 
 
-def _redis_cpu_s(bench: Bench) -> float:
-    return bench.redis.cpu_s()
+def _said(process: subprocess.Popen[str], watch: Callable[[], None] | None) -> str:
+    """Return what *process* prints until its end, with *watch* called again and again meanwhile."""
+    while True:
+        try:
+            said, _ = process.communicate(timeout=_WATCH_S)
+        except subprocess.TimeoutExpired:
+            if watch is not None:
+                watch()
+        else:
+            return said

@@ -33,7 +33,7 @@ def main(requests: int) -> int:
         while sent < requests:
             load = Load()
             for _ in range(max(requests // READINGS // BLOCK, 1)):
-                load.run(bench, served, lambda: loader.ask(BLOCK))
+                load.add(loader.ask(BLOCK))
             sent += load.requests
             print(
                 f"{sent:10,}  {load.cpu_us_per_request:14,.0f}  {served.process.rss_mb():9.1f}"

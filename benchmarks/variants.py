@@ -100,7 +100,7 @@ def direct(bench: Bench, sizes: Sizes) -> Result:
     loader.ask(loader.customers)
     alone = loader.ask(sizes.latency_rounds * sizes.latency_requests, connections=1)
     for _ in range(sizes.checkpoints[0] // sizes.block):
-        load.run(bench, served, lambda: loader.ask(sizes.block))
+        load.add(loader.ask(sizes.block))
     figures = of_load(load) | {
         "p50_ms": percentile(alone.latencies_ms, 50),
         "p99_ms": percentile(alone.latencies_ms, 99),
@@ -114,12 +114,12 @@ def direct(bench: Bench, sizes: Sizes) -> Result:
 def requests(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
     """Ask for plain answers."""
     loader, load = Loader(bench, served, customers=sizes.customers), Load()
-    figures = started(served) | first_requests(bench, loader)
+    figures = started(served) | first_requests(loader)
     figures |= added_latency(bench, loader, sizes)
     asked = 0
     for checkpoint in sizes.checkpoints:
         while asked < checkpoint:
-            load.run(bench, served, lambda: loader.ask(sizes.block))
+            load.add(loader.ask(sizes.block))
             asked += sizes.block
         figures["rss_mb"] = figures[f"rss_after_{checkpoint}_mb"] = served.process.rss_mb()
     return Result(name=name, counts=loader.close(), figures=figures | of_load(load))
@@ -128,12 +128,12 @@ def requests(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
 def streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
     """Ask for streams whose pieces come one by one."""
     loader = Loader(bench, served, customers=sizes.customers)
-    figures = started(served) | first_requests(bench, loader)
+    figures = started(served) | first_requests(loader)
     ask_for_streams(loader, CONCURRENCY, CONCURRENCY)
     figures |= first_chunk(bench, loader, sizes)
-    at_more = stream_load(bench, loader, sizes.streams, MORE_STREAMS)
+    at_more = stream_load(loader, sizes.streams, MORE_STREAMS)
     figures[f"cpu_us_per_chunk_at_{MORE_STREAMS}"] = per_chunk(at_more, CHUNKS)
-    load = stream_load(bench, loader, sizes.streams, CONCURRENCY)
+    load = stream_load(loader, sizes.streams, CONCURRENCY)
     figures |= of_load(load) | {
         "cpu_us_per_chunk": per_chunk(load, CHUNKS),
         # Nearly 1: they came one by one indeed.
@@ -143,12 +143,12 @@ def streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
     return Result(name=name, counts=loader.close(), figures=figures)
 
 
-def stream_load(bench: Bench, loader: Loader, count: int, connections: int) -> Load:
+def stream_load(loader: Loader, count: int, connections: int) -> Load:
     """Ask for *count* streams, so many at once."""
     load = Load()
     block = min(connections * _STREAMS_IN_A_ROW, count)
     for _ in range(count // block):
-        load.run(bench, loader.served, lambda: ask_for_streams(loader, block, connections))
+        load.add(ask_for_streams(loader, block, connections))
     return load
 
 
@@ -168,7 +168,7 @@ def slow_streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Resul
     """Keep many streams open at once, whose pieces are far apart."""
     count = sizes.slow_streams
     loader, load = Loader(bench, served, customers=sizes.customers), Load()
-    figures = started(served) | first_requests(bench, loader)
+    figures = started(served) | first_requests(loader)
     before_mb = peak_mb = served.process.rss_mb()
 
     def watch() -> None:
@@ -184,7 +184,7 @@ def slow_streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Resul
             watch=watch,
         )
 
-    outcome = load.run(bench, served, lambda: ask(loader, watch))
+    outcome = load.add(ask(loader, watch))
     without = ask(Loader(bench, bench.upstream.as_served()), None)
     figures |= of_load(load) | differences(outcome.first_chunks_ms, without.first_chunks_ms)
     figures |= {
@@ -209,12 +209,12 @@ def started(served: Served) -> dict[str, float]:
     return {"ready_s": served.ready_s, "rss_at_start_mb": served.process.rss_mb()}
 
 
-def first_requests(bench: Bench, loader: Loader) -> dict[str, float]:
+def first_requests(loader: Loader) -> dict[str, float]:
     """
     Ask once for each customer, whom the server then knows: what follows costs less.
     """
     load = Load()
-    load.run(bench, loader.served, lambda: loader.ask(loader.customers))
+    load.add(loader.ask(loader.customers))
     return {"cpu_us_per_first_request": load.cpu_us_per_request}
 
 
@@ -242,7 +242,7 @@ def added_latency(bench: Bench, loader: Loader, sizes: Sizes) -> dict[str, float
 
     for _ in range(sizes.latency_rounds):
         alone += ask(without).latencies_ms
-        found += load.run(bench, loader.served, lambda: ask(loader)).latencies_ms
+        found += load.add(ask(loader)).latencies_ms
     return differences(found, alone) | {
         "cpu_us_per_request_at_1": load.cpu_us_per_request,
         "p50_ms": percentile(found, 50),

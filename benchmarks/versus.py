@@ -82,7 +82,7 @@ def measured(
     bench: Bench, contenders: Sequence[Contender], rounds: int, at_start: Mapping[str, float]
 ) -> list[Result]:
     """Measure all *contenders* in turn, their CPU first."""
-    compare(bench, contenders, rounds)
+    compare(contenders, rounds)
     return [
         result_of(bench, each, rounds, rss_at_start_mb=at_start[each.name.partition("-")[0]])
         for each in contenders

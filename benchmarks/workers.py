@@ -62,7 +62,7 @@ def main(pairs: int) -> int:
     """Compare and print; return the exit code: 1 where more workers admit another number."""
     with running_bench() as bench, ExitStack() as stack:
         contenders = [started(bench, workers, stack) for workers in WORKERS]
-        compare(bench, contenders, pairs)
+        compare(contenders, pairs)
         print_ratios(contenders)
         found = {each.name: admitted(each.loader) for each in contenders}
         results = [Result(name=each.name, counts=each.loader.close()) for each in contenders]
