@@ -100,7 +100,7 @@ class Reckoning:
 
     def _most(self, deployment: Deployment) -> Consumption:
         admitted = self._admitted
-        candidate = admitted.demand.at(deployment.deployment_id)
+        candidate = admitted.demand.at(deployment.bound_id)
         usage, billed = most_used(admitted.demand, candidate, admitted.output_cap_tokens)
         return Consumption(
             usage=usage, source=UsageSource.BOUND, deployment=deployment, billed=billed
@@ -117,12 +117,12 @@ class Reckoning:
         return Consumption(usage=usage, source=source, deployment=deployment, billed=billed)
 
     def _is_countable(self, deployment: Deployment) -> bool:
-        return self._admitted.demand.at(deployment.deployment_id).is_countable
+        return self._admitted.demand.at(deployment.bound_id).is_countable
 
     def _most_output(self, deployment: Deployment) -> int:
         """All answers together; 0 where nobody knows."""
         admitted = self._admitted
-        candidate = admitted.demand.at(deployment.deployment_id)
+        candidate = admitted.demand.at(deployment.bound_id)
         return admitted.call.choices * candidate.output_tokens(admitted.output_cap_tokens)
 
     def _begun(self, answer: StreamAnswer) -> Usage:

@@ -40,7 +40,7 @@ class Candidate:
     One deployment that a request may end up at, as its bound sees it.
 
     Attributes:
-        deployment_id: Which; None where nobody asks.
+        deployment_id: Which, standing for those that are alike; None where nobody asks.
         price: None where it is not known: then nothing is held for it.
         is_output_capped: Whether the output cap bounds all of the output. Where the provider does
             not count reasoning against it, only the model's own limit does.
@@ -102,7 +102,7 @@ class Demand:
 
     def at(self, deployment_id: DeploymentId) -> Candidate:
         """
-        Return the candidate that *deployment_id* is.
+        Return the candidate *deployment_id*: a deployment's `bound_id`.
 
         Raises:
             KeyError: There is none.

@@ -30,7 +30,7 @@ def demand_of(
     Return what *call* asks for, as far as its bound depends on it.
 
     Args:
-        deployments: All that it may end up at.
+        deployments: All that it may end up at; of those that are alike, one.
         tier: The customer's; where it has token limits, the bound of the tokens must hold.
         is_limited: Whether the customer has a spend limit, so that the bound must hold. Where not,
             what is known is held and nothing is refused for its price.

@@ -2,8 +2,8 @@
 Deployments: concrete places where a model is served.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from relay_middleware.core.identifiers import DeploymentId
@@ -59,6 +59,7 @@ class Deployment:
         stores_marked_input: Whether marked input is stored for a fee by the hour, which no answer
             tells.
         price: None where unknown: then it is refused to customers with a spend limit.
+        alike_id: The first deployment at which every request has the same bound; None: itself.
     """
 
     deployment_id: DeploymentId
@@ -81,6 +82,41 @@ class Deployment:
     writes_cache_unasked: bool = True
     stores_marked_input: bool = False
     price: ModelPrice | None = None
+    alike_id: DeploymentId | None = None
+
+    @property
+    def bound_id(self) -> DeploymentId:
+        """The deployment that stands for this one where requests are bounded."""
+        return self.deployment_id if self.alike_id is None else self.alike_id
+
+
+def with_alikes(deployments: Iterable[Deployment]) -> list[Deployment]:
+    """
+    Return *deployments* with the `alike_id` of each that is like an earlier one but for where it
+    is, by whose key, and how often it is asked.
+
+    A request is bounded once for all that are alike: of hundreds that share a model nothing is
+    worked out hundreds of times.
+    """
+    first: list[tuple[Deployment, DeploymentId]] = []
+    found = []
+    for each in deployments:
+        likeness = replace(
+            each,
+            deployment_id=DeploymentId(""),
+            alike_id=None,
+            api_base=None,
+            api_key=None,
+            credentials={},
+            weight=None,
+            order=None,
+            timeouts=Timeouts(),
+        )
+        alike_id = next((known_id for known, known_id in first if known == likeness), None)
+        if alike_id is None:
+            first.append((likeness, each.deployment_id))
+        found.append(replace(each, alike_id=alike_id))
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

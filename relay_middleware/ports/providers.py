@@ -112,8 +112,8 @@ class Upstream(Protocol):
 
     def reachable(self, model: str) -> tuple[Deployment, ...]:
         """
-        Return every deployment that a request for *model* may end up at, fallbacks included; empty
-        where there is no such model.
+        Return the deployments that a request for *model* may end up at, fallbacks included, of
+        those that are alike the first; empty where there is no such model.
         """
         ...
 

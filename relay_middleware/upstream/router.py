@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from relay_middleware.core.deployments import Deployment, DeploymentStatus, Probe
+from relay_middleware.core.deployments import Deployment, DeploymentStatus, Probe, with_alikes
 from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.core.records import Attempt, AttemptOutcome
 from relay_middleware.errors import (
@@ -69,8 +69,12 @@ class LiteLlmUpstream:
         Raises:
             ConfigurationError: An identifier is there twice, or a fallback names no model.
         """
-        deployments = [_with_its_cap(each, translation) for each in deployments]
+        deployments = with_alikes(_with_its_cap(each, translation) for each in deployments)
         self._topology = topology(deployments, fallbacks)
+        self._reachable_by_model = {
+            model: tuple(each for each in reached if each.alike_id is None)
+            for model, reached in self._topology.reachable_by_model.items()
+        }
         self._deployment_by_id = {str(each.deployment_id): each for each in deployments}
         self._wire = wire
         self._translation = translation
@@ -85,10 +89,10 @@ class LiteLlmUpstream:
 
     def reachable(self, model: str) -> tuple[Deployment, ...]:
         """
-        Return every deployment that a request for *model* may end up at, fallbacks included; empty
-        where there is no such model.
+        Return the deployments that a request for *model* may end up at, fallbacks included, of
+        those that are alike the first; empty where there is no such model.
         """
-        return self._topology.reachable_by_model.get(model, ())
+        return self._reachable_by_model.get(model, ())
 
     async def send(self, call: UpstreamCall) -> Answer:
         """
