@@ -4,8 +4,9 @@ Whether two workers cost as much per request as one, and admit the same.
     python -m benchmarks.workers [PAIRS]
 
 CPU of all processes of a server per request, with one worker and with two on the same core, 16
-requests at once, of PAIRS (20) measured in turn. And how many requests of one customer are let
-through by each kind of limit: a rate of 50 a day, 4 requests at once, and a spend limit of 1 cent.
+requests at once for each of them, of PAIRS (20) measured in turn. And how many requests of one
+customer are let through by each kind of limit: a rate of 50 a day, 4 requests at once, and a spend
+limit of 1 cent.
 """
 
 import sys
@@ -26,7 +27,9 @@ from benchmarks.servers import (
 )
 from benchmarks.variants import Result
 
-ASKED = Ask(requests=960)
+REQUESTS = 960
+"""Of one measurement, for each worker."""
+
 WORKERS = (1, 2)
 
 LIMITED = {
@@ -89,10 +92,11 @@ def started(bench: Bench, workers: int, stack: ExitStack) -> Contender:
         )
     )
     loader = Loader(bench, served)
-    for _ in range(workers):
+    asked = Ask(requests=workers * REQUESTS, connections=workers * CONCURRENCY)
+    for _ in range(2 * workers):
         # Each worker looks a customer up for itself.
-        loader.ask(CUSTOMERS)
-    return Contender(name, loader, ASKED)
+        loader.ask(CUSTOMERS, connections=asked.connections)
+    return Contender(name, loader, asked)
 
 
 if __name__ == "__main__":
