@@ -2,7 +2,7 @@
 Settlement: the one end of every hold, and the record of it.
 """
 
-import asyncio
+import contextlib
 
 from relay_middleware.admission import Admitted
 from relay_middleware.core.charging import spend_remaining
@@ -12,9 +12,10 @@ from relay_middleware.core.records import Attempt, RequestEnded, released
 from relay_middleware.ending import give_back, tell
 from relay_middleware.reckoning import Consumption
 from relay_middleware.services import Services
+from relay_middleware.tasks import Patience
 
 SETTLE_WAIT_S = 0.25
-"""Longest that an answer waits for its settle; that goes on in the background."""
+"""Longest that an answer waits for its settle."""
 
 
 class Settlement:
@@ -72,9 +73,10 @@ class Settlement:
         # or its store from here on, somebody finds it (upkeep.py).
         services.spool.ended(hold, record)
         services.open_holds.owe(hold, record)
-        telling = services.background.spawn(tell(services, hold, record))
-        await asyncio.wait({telling}, timeout=SETTLE_WAIT_S)
-        return telling.result() if telling.done() and not telling.cancelled() else None
+        with Patience(SETTLE_WAIT_S) as patience, contextlib.suppress(TimeoutError):
+            return await patience.wait(tell(services, hold, record))
+        # Still owed: the next round of upkeep tells it again, and it counts once.
+        return None
 
     def _settled(
         self,

@@ -219,14 +219,15 @@ async def test_a_failing_settle_never_fails_the_answer(
 
 async def test_an_answer_does_not_wait_for_a_late_settle(world: World, scene: Scene) -> None:
     """
-    A store that does not answer holds an answer up for a quarter of a second, and no longer.
+    A store that does not answer holds an answer up for a quarter of a second, and no longer; the
+    next round of upkeep tells it again.
     """
     scene.spend.is_late = {"settle"}
 
     answer = await world.post()
     owed = [hold.hold_id for hold, _ in world.relay.services.open_holds.owed]
     scene.spend.late.set()
-    await world.relay.drain()
+    await scene.upkeep.settle_owed()
 
     assert answer.json()["relay"]["request_id"] in owed
     assert "spend_remaining_cents" not in answer.json()["relay"]
