@@ -24,9 +24,10 @@ from relay_middleware.upstream.failures import TIMED_OUT, DeploymentFailedError
 from relay_middleware.upstream.library import litellm
 from relay_middleware.upstream.lines import LINE_READERS, ask_for_plain_text, keep_lines
 from relay_middleware.upstream.parameters import Arguments, cap_name_of, to_arguments
+from relay_middleware.upstream.schemas import Unpack, expand_too_far
 from relay_middleware.upstream.streaming import COMMIT_AFTER_S, open_stream
 from relay_middleware.upstream.thinking import WISHES, fit_thinking
-from relay_middleware.upstream.trouble import Dispatch, failure_of, refusal_of
+from relay_middleware.upstream.trouble import Dispatch, SchemaTooLargeError, failure_of, refusal_of
 
 Answer = WholeAnswer | StreamAnswer | RefusedAnswer
 
@@ -69,6 +70,12 @@ class Translation:
 
     def __init__(self, *, clock: Clock, commit_after_s: float = COMMIT_AFTER_S) -> None:
         self._litellm = litellm()
+        # Behind the import of the whole: it would begin it otherwise.
+        from litellm.litellm_core_utils.prompt_templates.common_utils import (  # noqa: PLC0415
+            unpack_defs,
+        )
+
+        self._unpack: Unpack = unpack_defs
         self._clock = clock
         self._commit_after_s = commit_after_s
         self._supported: dict[tuple[str, str], frozenset[str]] = {}
@@ -198,6 +205,8 @@ class Translation:
         supported = self._supported_by(call.endpoint.path, deployment)
         arguments = to_arguments(call, deployment, supported=supported)
         keywords = arguments.keywords
+        if expand_too_far(keywords, self._unpack):
+            raise SchemaTooLargeError
         if keywords.get("response_format") == _JSON_MODE and not self._has_json_mode(deployment):
             # LiteLLM would leave it out and say nothing.
             arguments = arguments.without("response_format")

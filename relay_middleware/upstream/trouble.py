@@ -31,10 +31,22 @@ _CODES: Mapping[str, str] = {
     "ContextWindowExceededError": "context_length_exceeded",
     "ContentPolicyViolationError": "content_policy_violation",
     "ImageFetchError": "image_not_fetched",
+    "SchemaTooLargeError": "schema_too_large",
 }
-"""OpenAI's codes for what LiteLLM tells by the class."""
+"""OpenAI's codes for what LiteLLM tells by the class, and ours."""
 
-_FETCHED = "Images cannot be fetched from an address for this model; send them as data: in base64."
+_MESSAGES: Mapping[str, str] = {
+    "ImageFetchError": (
+        "Images cannot be fetched from an address for this model; send them as data: in base64."
+    ),
+    "SchemaTooLargeError": (
+        "The schemas of tools, functions and response_format are too large for this model once"
+        " each $ref is replaced by what it points to; use fewer references, or none that lead back"
+        " to where they stand."
+    ),
+}
+"""What a client is told instead of LiteLLM's text."""
+
 _UNREADABLE = (
     "The request could not be put into the form that the model's provider takes: look at its"
     " messages, tools and tool calls."
@@ -43,6 +55,12 @@ _REFUSED = "The provider refused the request as wrong."
 
 _STUMBLES = (LookupError, TypeError, AttributeError, ValueError, AssertionError)
 """What Python raises where a translation meets a form that it did not expect."""
+
+
+class SchemaTooLargeError(Exception):
+    """A client's schemas cannot be translated within bounds."""
+
+    status_code = _BAD_REQUEST
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,7 +92,7 @@ def refusal_of(error: BaseException, dispatch: Dispatch) -> RefusedAnswer | None
     kind = type(error).__name__
     status_code = _status_of(error)
     if status_code in _REFUSALS and kind not in _OPERATORS:
-        message = _FETCHED if kind == "ImageFetchError" else _said(error, dispatch.deployment)
+        message = _MESSAGES.get(kind) or _said(error, dispatch.deployment)
         # Without headers it was LiteLLM who refused, before the provider was asked.
         fallback = _UNREADABLE if _headers_of(error) is None else _REFUSED
         return _refused(dispatch, status_code, message or fallback, _CODES.get(kind))

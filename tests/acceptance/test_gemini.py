@@ -351,3 +351,66 @@ async def test_one_chain_of_both_wires(
     # gpt-4o-mini: 5 plain and 5 cached tokens of input, 6 of output.
     assert back["charge_nano_usd"] == 5 * 150 + 5 * 75 + 6 * 600
     assert there.keys() == back.keys()
+
+
+def growing(levels: int) -> dict[str, object]:
+    """A schema whose definitions each point to the next one twice."""
+    definitions: dict[str, object] = {
+        f"d{level}": {
+            "type": "object",
+            "properties": {side: {"$ref": f"#/$defs/d{level + 1}"} for side in ("left", "right")},
+        }
+        for level in range(levels)
+    }
+    definitions[f"d{levels}"] = {"type": "string"}
+    return {"type": "object", "$defs": definitions, "properties": {"x": {"$ref": "#/$defs/d0"}}}
+
+
+def leading_back() -> dict[str, object]:
+    """A schema of three definitions, each of which points to itself and to the next one."""
+    definitions = {
+        f"d{number}": {
+            "type": "object",
+            "properties": {
+                "own": {"$ref": f"#/definitions/d{number}"},
+                "next": {"$ref": f"#/definitions/d{(number + 1) % 3}"},
+            },
+        }
+        for number in range(3)
+    }
+    properties = {"x": {"$ref": "#/definitions/d0"}}
+    return {"type": "object", "definitions": definitions, "properties": properties}
+
+
+def wide() -> dict[str, object]:
+    """A schema of 3,000 definitions and as many objects beside them."""
+    return {
+        "type": "object",
+        "definitions": {f"d{number}": {"type": "string"} for number in range(3_000)},
+        "properties": {f"p{number}": {"type": "string"} for number in range(3_000)},
+    }
+
+
+@pytest.mark.parametrize("schema", [growing(24), leading_back(), wide()], ids=["2^24", "3", "wide"])
+async def test_schemas_without_end_hold_nobody_up(
+    world: World, google: ScriptedProvider, schema: dict[str, object]
+) -> None:
+    """
+    References of 2 KB that LiteLLM would replace by gigabytes are a 400, in a tool and in an
+    answer's form; a tool whose definition points to itself is served.
+    """
+    google.script = recorded("gemini/strawberry.json")
+    body = {"model": "gemini-2.5-flash", "messages": MESSAGES}
+    function = {"name": "f", "parameters": schema}
+    form = {"type": "json_schema", "json_schema": {"name": "f", "schema": schema}}
+    asked = [{"tools": [{"type": "function", "function": function}]}, {"response_format": form}]
+
+    refused = [await world.post({**body, **each}) for each in asked]
+
+    assert [answer.status_code for answer in refused] == [400, 400]
+    assert {answer.json()["error"]["code"] for answer in refused} == {"schema_too_large"}
+    own = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}}
+    tree = {"type": "object", "$defs": {"node": own}, "properties": {"root": {"$ref": "node"}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": tree}}]
+    served = await world.post({**body, "tools": tools})
+    assert served.status_code == 200
