@@ -59,11 +59,12 @@ class Reckoning:
         """Return what a stream comes to, of which *annotator* has seen all that came."""
         deployment = answer.deployment
         usage, source = annotator.usage_so_far(partial(self._begun, answer))
-        if self._is_bound_due(deployment, has_left=has_left, is_reported=annotator.is_reported):
-            return self._most(deployment)
         if source is UsageSource.COUNTED:
             usage = self._capped(deployment, usage)
-        return self._consumption(deployment, usage, source)
+        came = self._consumption(deployment, usage, source)
+        if self._is_bound_due(deployment, has_left=has_left, is_reported=annotator.is_reported):
+            return self._most(came)
+        return came
 
     def unanswered(self, deployment: Deployment, *, has_left: bool) -> Consumption:
         """Return what a request comes to that was sent, and then given up."""
@@ -88,9 +89,11 @@ class Reckoning:
 
     def _unreported(self, deployment: Deployment, usage: Usage, *, has_left: bool) -> Consumption:
         """What the provider says nothing of: *usage*, as it was counted, or the most it can be."""
+        counted = self._capped(deployment, usage)
+        came = self._consumption(deployment, counted, UsageSource.COUNTED)
         if self._is_bound_due(deployment, has_left=has_left, is_reported=False):
-            return self._most(deployment)
-        return self._consumption(deployment, self._capped(deployment, usage), UsageSource.COUNTED)
+            return self._most(came)
+        return came
 
     def _is_bound_due(self, deployment: Deployment, *, has_left: bool, is_reported: bool) -> bool:
         is_countable = self._is_countable(deployment)
@@ -98,13 +101,21 @@ class Reckoning:
             has_left=has_left, is_countable=is_countable, is_reported=is_reported
         )
 
-    def _most(self, deployment: Deployment) -> Consumption:
-        admitted = self._admitted
-        candidate = admitted.demand.at(deployment.bound_id)
-        usage, billed = most_used(admitted.demand, candidate, admitted.output_cap_tokens)
-        return Consumption(
-            usage=usage, source=UsageSource.BOUND, deployment=deployment, billed=billed
-        )
+    def _most(self, came: Consumption) -> Consumption:
+        """
+        The most that can have been used where *came* has, but never less than that: without a limit
+        nobody need know how long an answer may be, and then what came of it counts.
+        """
+        admitted, source, cap = self._admitted, UsageSource.BOUND, self._admitted.output_cap_tokens
+        candidate = admitted.demand.at(came.deployment.bound_id)
+        if admitted.call.choices and not candidate.output_tokens(cap):
+            source = UsageSource.COUNTED
+            cap = -(-came.usage.output_tokens // admitted.call.choices)
+            candidate = replace(candidate, is_output_capped=True)
+        usage, billed = most_used(admitted.demand, candidate, cap)
+        if billed.charge_nano_usd < came.billed.charge_nano_usd:
+            return came
+        return replace(came, usage=usage, source=source, billed=billed)
 
     def _capped(self, deployment: Deployment, usage: Usage) -> Usage:
         most = self._most_output(deployment)

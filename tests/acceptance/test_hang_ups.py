@@ -358,3 +358,37 @@ async def test_what_was_never_sent_is_free(tmp_path: Path, model: str) -> None:
 
     assert (row["state"], row["charge_nano_usd"], row["status_code"]) == ("released", 0, 499)
     assert tries == [("smart#1", "cancelled", None)]
+
+
+@pytest.mark.parametrize("on_disconnect", ["drain", "cancel"])
+async def test_where_nobody_knows_the_most_what_came_is_charged(
+    tmp_path: Path, on_disconnect: str
+) -> None:
+    """
+    At a model that no table knows, for a customer without a limit, there is no most of output: who
+    leaves is charged the pieces that came, at 3 dollars a million, and not nothing for them.
+    """
+    simulator = Simulator()
+    simulator.set("live", replace(ANSWER, stall="after_content"))
+    async with simulator.serve() as provider:
+        entry = deployment(provider, model="nobody-knows-it")
+        entry["litellm_params"] |= {  # type: ignore[operator]
+            "input_cost_per_token": 0.000001,
+            "output_cost_per_token": 0.000003,
+        }
+        config = {
+            "model_list": [entry],
+            **tiers(spend_limits=[], on_disconnect=on_disconnect, max_concurrency=100),
+        }
+        async with audited(tmp_path, config, simulator) as (world, _):
+            take_places(world)
+            reader, writer = await connect(world)
+            writer.write(request_bytes(world, stream=True, more={"max_tokens": None}))
+            await reader.readuntil(b"12345678")
+            await hang_up(writer)
+            (row,) = await world.ledger()
+
+    input_tokens, output_tokens = int(str(row["input_tokens"])), int(str(row["output_tokens"]))
+    assert row["usage_source"] == "counted"
+    assert 2 <= output_tokens <= 10
+    assert row["charge_nano_usd"] == input_tokens * 1_000 + output_tokens * 3_000
