@@ -93,10 +93,19 @@ class LogWriter:
             while written < len(data):
                 if not self._ready.poll(wait_s * 1000):
                     break
-                written += os.write(self._file, data[written : written + self._most_at_once])
+                written += os.write(self._file, self._piece(data[written:]))
             else:
                 return
             self._put_back(data[written:])
+
+    def _piece(self, data: memoryview) -> memoryview:
+        """
+        What of *data* is written at once: whole lines, because other workers write to the same pipe
+        in between.
+        """
+        piece = data[: self._most_at_once]
+        end = bytes(piece).rfind(b"\n") + 1
+        return piece[:end] if end else piece
 
     def _taken(self) -> memoryview:
         with self._lock:

@@ -5,6 +5,7 @@ The log's way out: it holds up nobody, and says what it could not keep.
 import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,25 @@ def test_what_nobody_reads_is_dropped_and_counted(pipe: tuple[int, int]) -> None
     writer.write_waiting(wait_s=0)
 
     assert read_waiting(reading) == LINE * 10 + b"5 dropped\n"
+
+
+def test_lines_of_several_writers_are_not_torn() -> None:
+    """
+    Of 100 lines of 100 bytes each write holds whole ones, 40 at most in the 4,096 bytes that a pipe
+    takes at once; only a line longer than that is cut. A socket of messages tells writes apart.
+    """
+    reading, writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with reading, writing:
+        reading.setblocking(False)
+        writer = LogWriter(writing.fileno(), dropped_line=dropped_line)
+        for number in range(100):
+            writer.write(b"%099d\n" % number)
+        writer.write(b"y" * 5000 + b"\n")
+
+        writer.write_waiting(wait_s=0)
+
+        sizes = [len(reading.recv(10_000)) for _ in range(5)]
+    assert sizes == [4000, 4000, 2000, 4096, 905]
 
 
 def test_a_reader_that_is_gone_is_no_failure() -> None:
