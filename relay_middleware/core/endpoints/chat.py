@@ -169,7 +169,7 @@ def parse(body: object) -> Call:
         has_opaque_input=any(_is_opaque(message) for message in messages),
         unbounded_member=_unbounded_member(checked),
         asks_for_reasoning=_asks_for_reasoning(checked),
-        may_get_reasoning=not all(_is_no(checked.get(name)) for name in _ON_REASONING),
+        may_get_reasoning=not all(_is_no(name, checked.get(name)) for name in _ON_REASONING),
         asks_for_audio="audio" in _items(checked, "modalities"),
         service_tier=members.text(checked, "service_tier"),
         user=checked.get("user"),
@@ -242,10 +242,11 @@ _ON_REASONING = (
 of servers of Qwen's models (Qwen, "Quickstart"; QwenLM/Qwen3 discussion 1300; read 2026-11-25)."""
 
 
-def _is_no(value: object) -> bool:
-    """Say whether *value* of such a member is no wish to think, at whatever provider."""
+def _is_no(name: str, value: object) -> bool:
+    """Say whether *value* of the member *name* is no wish to think, at whatever provider."""
     if isinstance(value, Mapping):
-        return value.get("type") == "disabled"
+        # In another of them nobody reads a type: it would stand beside a wish.
+        return name == "thinking" and value.get("type") == "disabled"
     # `minimal` is a little, and LiteLLM makes a budget of it for Claude.
     return value in (None, False, "none", "disabled")
 

@@ -304,6 +304,9 @@ def test_who_asks_for_reasoning(more: dict[str, object], *, expected: bool) -> N
         ({"thinking": {"type": "adaptive"}}, True),
         ({"thinking": []}, True),
         ({"chat_template_kwargs": {"enable_thinking": True}}, True),
+        # Whose type nobody reads.
+        ({"chat_template_kwargs": {"type": "disabled", "enable_thinking": True}}, True),
+        ({"reasoning": {"type": "disabled", "effort": "high"}}, True),
     ],
     ids=str,
 )
