@@ -51,6 +51,9 @@ def read_document(text: str, environ: Mapping[str, str]) -> Document:
     except yaml.YAMLError as error:
         content = None
         reader.mistakes.append(Mistake((), f"this is not YAML: {_one_line(error)}"))
+    except RecursionError:
+        content = None
+        reader.mistakes.append(Mistake((), "is nested too deeply"))
     return Document(
         content=content,
         line_by_path=reader.line_by_path,

@@ -542,6 +542,7 @@ def test_secrets_do_not_show_in_mistakes() -> None:
         ("- a\n", "the file: must be a mapping: model_list, tiers, ..."),
         ("", "model_list: is missing"),
         ("tiers: &a {b: *a}\n", "is nested too deeply"),
+        ("a: " + "[" * 3000 + "]" * 3000, "the file: is nested too deeply"),
         ("a: \x07\n", "the file: this is not YAML: "),
         ("a: !!python/none x\n", "the file: this is not YAML: could not determine a constructor"),
     ],
