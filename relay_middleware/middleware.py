@@ -108,16 +108,28 @@ class RelayMiddleware:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         replay = [startup]
+        has_answered = False
 
         async def receive_replayed() -> Message:
             return replay.pop() if replay else await receive()
 
         async def send_after_close(message: Message) -> None:
+            nonlocal has_answered
+            has_answered = True
             if message["type"].startswith("lifespan.shutdown"):
                 await self.relay.aclose()
             await send(message)
 
-        await self.app(scope, receive_replayed, send_after_close)
+        try:
+            await self.app(scope, receive_replayed, send_after_close)
+        except Exception:
+            if has_answered:
+                raise
+            # An application that speaks no lifespan says so by raising, as Django's does.
+        if not has_answered:
+            await send_after_close({"type": "lifespan.startup.complete"})
+            await receive()
+            await send_after_close({"type": "lifespan.shutdown.complete"})
 
 
 async def _refuse_websocket(receive: Receive, send: Send) -> None:

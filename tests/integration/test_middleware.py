@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from relay_middleware import ConfigurationError, Relay, RelayMiddleware, load_config
+from relay_middleware.asgi import Receive, Scope, Send
 from relay_middleware.composition import Parts
 from relay_middleware.core.deployments import Deployment
 from relay_middleware.ports.providers import StreamAnswer, UpstreamCall, WholeAnswer
@@ -69,6 +70,40 @@ async def test_lifespan_opens_and_closes(tmp_path: Path) -> None:
 
     assert [(item["type"], item["ready"]) for item in said] == [
         ("lifespan.startup.complete", True),
+        ("lifespan.shutdown.complete", False),
+    ]
+
+
+@pytest.mark.parametrize("way", ["raises at once", "raises when told", "returns"])
+async def test_a_host_without_a_lifespan_of_its_own(tmp_path: Path, way: str) -> None:
+    """
+    Around an application that knows no lifespan, as Django's, the relay opens and closes all the
+    same: else nothing would be drained at the end.
+    """
+
+    async def app(scope: Scope, receive: Receive, _: Send) -> None:
+        if way == "raises when told":
+            await receive()
+        if way != "returns":
+            raise ValueError(f"this application handles no {scope['type']}")
+
+    relay = new_relay(tmp_path)
+    to_say = ["lifespan.startup", "lifespan.shutdown"]
+    seen: list[tuple[str, bool]] = []
+
+    async def receive() -> Message:
+        seen.append((to_say[0], relay.is_ready))
+        return {"type": to_say.pop(0)}
+
+    async def send(message: Message) -> None:
+        seen.append((message["type"], relay.is_ready))
+
+    await RelayMiddleware(app, relay=relay)({"type": "lifespan"}, receive, send)
+
+    assert seen == [
+        ("lifespan.startup", False),
+        ("lifespan.startup.complete", True),
+        ("lifespan.shutdown", True),
         ("lifespan.shutdown.complete", False),
     ]
 
