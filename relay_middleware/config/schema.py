@@ -104,6 +104,9 @@ def _redis_url(url: str) -> str | None:
 def _database_url(url: str) -> str:
     if not url.startswith((ENVIRONMENT, "sqlite:///", "postgresql://")):
         raise ValueError("must begin with sqlite:/// or postgresql://")
+    if url.partition("?")[0] in {"sqlite:///", "sqlite:///:memory:"}:
+        # It would forget what customers have spent.
+        raise ValueError("must name a file, such as sqlite:///relay.db: memory keeps nothing")
     return url
 
 

@@ -404,6 +404,8 @@ TOP_MISTAKES = {
     "redis_url: http://cache": "redis_url: must begin with redis://, rediss:// or unix://; null",
     "max_body_bytes: ": "max_body_bytes: (nothing) must be a valid integer",
     "database_url: mysql://db": "database_url: must begin with sqlite:/// or postgresql://",
+    "database_url: 'sqlite:///:memory:'": "database_url: must name a file",
+    "database_url: 'sqlite:///'": "database_url: must name a file",
     "timeouts: {connect_s: .inf}": "timeouts.connect_s: inf must be a finite number",
     "timeouts: {connect_s: 1:30}": "timeouts.connect_s: '1:30' must be a valid number",
     "drain_timeout_s: 0": "drain_timeout_s: 0 must be greater than or equal to 1",
@@ -546,7 +548,7 @@ def test_secrets_do_not_show_in_mistakes() -> None:
         ("a: \x07\n", "the file: this is not YAML: "),
         ("a: !!python/none x\n", "the file: this is not YAML: could not determine a constructor"),
     ],
-    ids=["syntax", "sequence", "empty", "endless", "control", "tag"],
+    ids=["syntax", "sequence", "empty", "endless", "deep", "control", "tag"],
 )
 def test_no_configuration_at_all(text: str, told: str) -> None:
     """A file that is something else is refused in one line per mistake."""
