@@ -86,7 +86,7 @@ def test_lines_of_several_writers_are_not_torn() -> None:
     """
     reading, writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with reading, writing:
-        reading.setblocking(False)
+        reading.settimeout(0)
         writer = LogWriter(writing.fileno(), dropped_line=dropped_line)
         for number in range(100):
             writer.write(b"%099d\n" % number)
