@@ -1,9 +1,10 @@
 """
 Admission: everything that is decided before a provider is called.
 
-The order is part of the contract (DESIGN 5.3): the money first, then the request rates, shortest
-window first. A refusal by a rate gives the hold back, so a refused call holds no money, and has
-used up nothing of the window that refused it or of a longer one.
+The order is part of the contract (DESIGN 5.3): the money first, then tokens and a place, then the
+request rates, shortest window first. All of it is one step of the store, in one round trip: a
+refused call never holds money that another one could have had, and has used up nothing of any
+window.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,7 +76,6 @@ class Admitted:
         is_cap_lowered: Whether it is less than was asked for, or than the tier's own.
         demand: What the hold was made for.
         reserved: The store's answer; None: it is away, and the tier is served all the same.
-        rates: What is left of the request rates; nothing where the store is away.
     """
 
     hold: Hold
@@ -87,7 +87,6 @@ class Admitted:
     is_cap_lowered: bool
     demand: Demand
     reserved: Reserved | None
-    rates: tuple[RateStatus, ...]
 
     @property
     def remaining_nano_usd(self) -> NanoUsd | None:
@@ -100,6 +99,11 @@ class Admitted:
     def tokens(self) -> tuple[TokenStatus, ...]:
         """What is left of the token limits; nothing where the store is away."""
         return () if self.reserved is None else self.reserved.tokens
+
+    @property
+    def rates(self) -> tuple[RateStatus, ...]:
+        """What is left of the request rates; nothing where the store is away."""
+        return () if self.reserved is None else self.reserved.rates
 
 
 class Admission:
@@ -218,7 +222,6 @@ class Admission:
         reserving = Reserving(self._services, tier, policy)
         found, reserved = await reserving.reserve(wanted)
         self._services.open_holds.add(found.hold)
-        rates = await reserving.count(found.hold)
         cap = found.cap_tokens
         is_cut = cap != wanted.cap_tokens or _is_lowered(asked.call.asked_output_tokens, cap)
         return Admitted(
@@ -231,7 +234,6 @@ class Admission:
             is_cap_lowered=is_cut,
             demand=found.demand,
             reserved=reserved,
-            rates=rates,
         )
 
     def _wanted(self, asked: Asked, customer: Customer, tier: Tier, model: str) -> Wanted:

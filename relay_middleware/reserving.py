@@ -1,5 +1,6 @@
 """
-Reserving: the hold of a request, for as much as fits, while the store is there to say so.
+Reserving: the hold of a request, for as much as fits, while the store is there to say so. Its
+request rates are counted in the same step.
 """
 
 import asyncio
@@ -21,9 +22,9 @@ from relay_middleware.core.holds import (
     Refused,
     Reserved,
     TooManyAtOnce,
+    TooManyRequests,
     TooManyTokens,
 )
-from relay_middleware.core.rates import RateStatus
 from relay_middleware.core.refusals import Refusal, RefusedError
 from relay_middleware.core.tiers import OnOutage, Tier
 from relay_middleware.ending import give_back
@@ -73,7 +74,7 @@ class Reserving:
         first = await self._try(wanted.hold)
         if first is None or isinstance(first, Reserved):
             return wanted, first
-        if isinstance(first, TooManyAtOnce):
+        if isinstance(first, TooManyAtOnce | TooManyRequests):
             raise RefusedError(_refusal(wanted, first))
         room = room_of(wanted.hold, first)
         cap = wanted.cap_tokens
@@ -85,6 +86,9 @@ class Reserving:
             second = await self._try(found.hold)
             if second is None or isinstance(second, Reserved):
                 return replace(counted, hold=found.hold, cap_tokens=found.cap_tokens), second
+            if isinstance(second, TooManyAtOnce | TooManyRequests):
+                # Money and tokens were not what stood in its way in the end.
+                raise RefusedError(_refusal(counted, second))
         raise RefusedError(_refusal(counted, first))
 
     async def _counted(self, wanted: Wanted, room: Room, least_tokens: int | None) -> Wanted:
@@ -104,7 +108,7 @@ class Reserving:
 
     async def _try(self, hold: Hold) -> Reserved | Refused | None:
         try:
-            return await self._services.spend.reserve(hold)
+            return await self._services.spend.reserve(hold, self._tier.rate_limits)
         except StoreUnavailableError as error:
             if self._policy is OnOutage.OPEN:
                 return None
@@ -117,41 +121,6 @@ class Reserving:
             # The process ends, and nobody knows of a hold that may have been taken.
             self._services.background.spawn(give_back(self._services, hold))
             raise
-
-    async def count(self, hold: Hold) -> tuple[RateStatus, ...]:
-        """
-        Count the request that *hold*, which is open, is for; return what is left of the rates.
-
-        Raises:
-            RefusedError: 429, a rate is used up. The hold is given back.
-            StoreUnavailableError: As of `reserve`.
-        """
-        if not self._tier.rate_limits:
-            return ()
-        is_decided = False
-        try:
-            count = await self._services.rates.hit(
-                f"customer:{hold.customer_id}", self._tier.rate_limits
-            )
-            is_decided = True
-        except StoreUnavailableError:
-            is_decided = self._policy is OnOutage.OPEN
-            if not is_decided:
-                raise
-            return ()
-        finally:
-            if not is_decided:
-                # Whatever ends the request here, nobody else knows of the hold.
-                self._services.background.spawn(give_back(self._services, hold))
-        if count.refusing is not None:
-            # Before the refusal is told: who repeats the request at once must find it given back.
-            await give_back(self._services, hold)
-            raise RefusedError(
-                limit_refusals.rate_limit_exceeded(
-                    count.refusing.limit, count.refusing.reset_after_s
-                )
-            )
-        return count.counted
 
 
 def _refusal(wanted: Wanted, refused: Refused) -> Refusal:
@@ -171,5 +140,7 @@ def _refusal(wanted: Wanted, refused: Refused) -> Refusal:
         case TooManyAtOnce(running=running):
             most = hold.max_concurrency or 0
             return limit_refusals.concurrency_limit_exceeded(most, running)
+        case TooManyRequests(status=status):
+            return limit_refusals.rate_limit_exceeded(status.limit, status.reset_after_s)
         case _:
             assert_never(refused)

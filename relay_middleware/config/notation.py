@@ -29,7 +29,7 @@ def rate_limit(text: str) -> str:
 
 def shortest_window_first(rate_limits: tuple[str, ...]) -> tuple[str, ...]:
     """Return *rate_limits* in the order in which they are asked."""
-    # A refusal leaves the longer windows uncounted: see `RateLimiter.hit`.
+    # The first that refuses is the one that the client is told.
     return tuple(sorted(rate_limits, key=lambda text: limits.parse(text).get_expiry()))
 
 

@@ -19,7 +19,7 @@ from enum import Enum
 from relay_middleware.core.identifiers import ApiKeyId, CustomerId, HoldId
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import PeriodWindow
-from relay_middleware.core.rates import TokenLimit, TokenStatus
+from relay_middleware.core.rates import RateStatus, TokenLimit, TokenStatus
 
 
 class HoldState(Enum):
@@ -184,11 +184,13 @@ class Reserved:
     Attributes:
         balances: Of each of the hold's accounts, this hold included.
         tokens: Of each of its token limits, this hold taken off.
+        rates: Of each request rate, this request counted.
         is_duplicate: The hold was there already, in *state*; nothing was changed.
     """
 
     balances: tuple[Balance, ...]
     tokens: tuple[TokenStatus, ...] = ()
+    rates: tuple[RateStatus, ...] = ()
     is_duplicate: bool = False
     state: HoldState = HoldState.OPEN
 
@@ -235,7 +237,19 @@ class TooManyAtOnce:
     running: int
 
 
-Refused = NotReserved | TooManyTokens | TooManyAtOnce
+@dataclass(frozen=True, slots=True)
+class TooManyRequests:
+    """
+    Money, tokens and a place would do, a request rate is used up; nothing was changed.
+
+    Attributes:
+        status: Of the first rate that refuses.
+    """
+
+    status: RateStatus
+
+
+Refused = NotReserved | TooManyTokens | TooManyAtOnce | TooManyRequests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,10 @@
 """
 Rates: how many requests or tokens per time, and how much of that is left.
 
-Requests are counted by `limits`. Tokens are part of a hold, because what was held too much is given
-back. Rules for editors: `stores/lua/reserve.lua` repeats what `TokenWindow` does.
+Both are counted when a hold is taken. Tokens are part of the hold, because what was held too much
+is given back; a request that was let in stays counted, however it ends. Rules for editors:
+`stores/lua/reserve.lua` repeats what `TokenWindow` does, `stores/lua/shared.lua` what
+`RequestWindow` does, and `limits` is the model of the latter: the contract suites compare them.
 """
 
 from dataclasses import dataclass
@@ -24,6 +26,66 @@ class RateStatus:
     limit_requests: int
     remaining_requests: int
     reset_after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimit:
+    """
+    The most requests within any window of some length.
+
+    Attributes:
+        notation: As configured, such as `20/minute`.
+        limit_requests: Requests per window.
+        window_s: Its length.
+    """
+
+    notation: str
+    limit_requests: int
+    window_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestWindow:
+    """
+    A sliding window as `limits` counts it: one begins with its first request, and while it runs,
+    those of the one before count less and less.
+
+    Attributes:
+        previous_requests: Counted in the window before.
+        current_requests: Counted in the one that runs.
+        left_ms: Time until that ends; a whole window at most.
+    """
+
+    previous_requests: int
+    current_requests: int
+    left_ms: int
+
+    def has_room(self, limit: RequestLimit) -> bool:
+        """Say whether one more request may be counted under *limit*."""
+        return self._used_requests(limit) < limit.limit_requests
+
+    def status(self, limit: RequestLimit) -> RateStatus:
+        """
+        Report what is left of *limit*.
+
+        Not by the `get_window_stats` of `limits`, which says 0 s instead of a whole window at a
+        window's start.
+        """
+        # Where the one before counts, it counts one less whenever another of its requests fades.
+        wait_ms: float = self.left_ms if self.current_requests else 0
+        if fading := self.previous_requests * self.left_ms:
+            wait_ms = fading % (limit.window_s * 1000) / self.previous_requests
+        return RateStatus(
+            limit=limit.notation,
+            limit_requests=limit.limit_requests,
+            remaining_requests=max(0, limit.limit_requests - self._used_requests(limit)),
+            reset_after_s=wait_ms / 1000,
+        )
+
+    def _used_requests(self, limit: RequestLimit) -> int:
+        """What counts against *limit* now, rounded down."""
+        fading = self.previous_requests * self.left_ms // (limit.window_s * 1000)
+        return fading + self.current_requests
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Drift:
 
 class SpendStore(Protocol):
     """
-    Holds and settles spend, tokens per time and requests at the same time.
+    Holds and settles spend, tokens per time and requests at the same time, and counts requests.
 
     Every method is atomic, over all that a hold takes or none of it, and idempotent by hold id or
     operation id. Every method may raise `StoreUnavailableError`: then it is unknown whether it took
@@ -97,14 +97,20 @@ class SpendStore(Protocol):
         """Give back what `start` took."""
         ...
 
-    async def reserve(self, hold: Hold) -> Reserved | Refused:
+    async def reserve(self, hold: Hold, rate_limits: Sequence[str] = ()) -> Reserved | Refused:
         """
         Set aside what *hold* wants, if all of it fits: the money in all its accounts, its tokens in
-        all windows, and one place among the customer's requests.
+        all windows, and one place among the customer's requests; and count the request in the
+        window of each of *rate_limits*. Where one refuses, nothing is held and nothing counted.
 
         Afterwards `posted + held <= limit + credit` holds for each account that has a limit. An
-        amount of 0 always fits. Money is asked first, then tokens, then the place. A hold that is
-        known already is answered as a duplicate, whatever its state.
+        amount of 0 always fits. Money is asked first, then tokens, then the place, then the rates
+        in their order. A hold that is known already is answered as a duplicate, whatever its
+        state, and counted no second time.
+
+        Args:
+            rate_limits: The customer's, in the notation of `limits`. Those over the same time share
+                one count. No part of the hold: what was counted is not given back when it ends.
         """
         ...
 
@@ -231,7 +237,8 @@ class SpendStore(Protocol):
 
 class RateLimiter(Protocol):
     """
-    Counts requests per subject: any text, such as a customer's id.
+    Counts requests per subject, which is any text, such as an API key's id, apart from any hold:
+    what a customer's own rates count is part of `SpendStore.reserve`.
     """
 
     async def hit(self, subject: str, rate_limits: Sequence[str]) -> RateCount:

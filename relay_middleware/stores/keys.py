@@ -6,13 +6,14 @@ of a cluster. A customer id has no braces or spaces, and a window's key a fixed 
 accounts share a name. Two limits of the same length share their count.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from zlib import crc32
 
 from relay_middleware.core.holds import Hold
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.periods import PeriodWindow
-from relay_middleware.core.rates import TokenLimit
+from relay_middleware.core.rates import RequestLimit, TokenLimit
 
 BUCKETS = 64
 
@@ -33,10 +34,10 @@ class Keys:
 
     prefix: str = "relay"
 
-    def of_hold(self, hold: Hold) -> list[str]:
+    def of_hold(self, hold: Hold, rate_limits: Iterable[RequestLimit] = ()) -> list[str]:
         """
         Return the keys that a script touches that opens or ends *hold*: as `lua/shared.lua` has
-        them, its bucket's, its accounts, its token windows.
+        them, its bucket's, its accounts, its token windows, and the windows of *rate_limits*.
 
         The same names as below, made at once: a request needs them twice.
         """
@@ -50,6 +51,7 @@ class Keys:
             f"{tag}:j",
             *[f"{tag}:a:{customer_id}:{account.window.key}" for account in hold.accounts],
             *[f"{tag}:t:{customer_id}:{limit.window_s}" for limit in hold.token_limits],
+            *[f"{tag}:r:{customer_id}:{limit.window_s}" for limit in rate_limits],
         ]
 
     def account(self, customer_id: CustomerId, window: PeriodWindow) -> str:
@@ -71,6 +73,10 @@ class Keys:
     def tokens(self, customer_id: CustomerId, limit: TokenLimit) -> str:
         """Return the key of the window in which one customer's tokens are counted."""
         return f"{self._of(customer_id)}:t:{customer_id}:{limit.window_s}"
+
+    def requests(self, customer_id: CustomerId, limit: RequestLimit) -> str:
+        """Return the key of the window in which one customer's requests are counted."""
+        return f"{self._of(customer_id)}:r:{customer_id}:{limit.window_s}"
 
     def adjustment(self, customer_id: CustomerId, operation_id: str) -> str:
         """Return the key that says that an adjustment was applied."""
@@ -94,7 +100,7 @@ class Keys:
 
     @property
     def rates(self) -> str:
-        """What the keys of request rates begin with, which `limits` names itself."""
+        """What the keys of rates that are no customer's begin with; `limits` names them itself."""
         return f"{self.prefix}:rates"
 
     def _of(self, customer_id: CustomerId) -> str:

@@ -23,6 +23,7 @@ from relay_middleware.core.holds import (
     Refused,
     Reserved,
     TooManyAtOnce,
+    TooManyRequests,
     TooManyTokens,
     next_state,
     shortage,
@@ -30,14 +31,15 @@ from relay_middleware.core.holds import (
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.money import NO_MONEY, NanoUsd
 from relay_middleware.core.periods import PeriodWindow
-from relay_middleware.core.rates import TokenStatus
+from relay_middleware.core.rates import RequestLimit, TokenStatus
 from relay_middleware.core.records import RequestEnded, expired
 from relay_middleware.errors import ColdStoreError
 from relay_middleware.ports.books import Journal
 from relay_middleware.ports.stores import Clock, Drift, EndedOf, Spend, none_of
 from relay_middleware.stores.local_accounts import Account, Accounts
-from relay_middleware.stores.local_rates import Places, TokenCounter
+from relay_middleware.stores.local_rates import Places, RequestCounter, TokenCounter
 from relay_middleware.stores.lock import FolderLock
+from relay_middleware.stores.rate_limits import limit_of
 from relay_middleware.stores.retention import KEPT_AFTER_END_S
 
 
@@ -81,6 +83,7 @@ class LocalSpendStore:
         self._operations: set[tuple[CustomerId, str]] = set()
         self._tokens = TokenCounter()
         self._places = Places()
+        self._requests = RequestCounter()
 
     async def start(self) -> None:
         """
@@ -95,21 +98,23 @@ class LocalSpendStore:
         """Give the lock back."""
         self._lock.free()
 
-    async def reserve(self, hold: Hold) -> Reserved | Refused:
-        """Set aside what *hold* wants, if all of it fits."""
+    async def reserve(self, hold: Hold, rate_limits: Sequence[str] = ()) -> Reserved | Refused:
+        """Set aside what *hold* wants and count its request, if all of it fits."""
         self._require_warm()
         self._forget()
         now = self._clock.now()
+        rates = [limit_of(rate) for rate in rate_limits]
         known = self._holds.get(hold.hold_id)
         if known is not None:
-            return self._reserved(hold, now, is_duplicate=True, state=known.state)
-        refused = self._refused(hold, now)
+            return self._reserved(hold, rates, now, is_duplicate=True, state=known.state)
+        refused = self._refused(hold, rates, now)
         if refused is not None:
             return refused
         self._take(hold, now)
-        return self._reserved(hold, now)
+        self._requests.count(hold.customer_id, rates, now)
+        return self._reserved(hold, rates, now)
 
-    def _refused(self, hold: Hold, now: datetime) -> Refused | None:
+    def _refused(self, hold: Hold, rates: Sequence[RequestLimit], now: datetime) -> Refused | None:
         accounts = self._accounts_of(hold)
         for item, account in zip(hold.accounts, accounts, strict=True):
             why = shortage(account.balance(), item.limit_nano_usd, hold.amount_nano_usd)
@@ -129,7 +134,8 @@ class LocalSpendStore:
             running = self._places.taken(hold.customer_id, now)
             if running >= hold.max_concurrency:
                 return TooManyAtOnce(running=running)
-        return None
+        used_up = self._requests.refusing(hold.customer_id, rates, now)
+        return None if used_up is None else TooManyRequests(used_up)
 
     def _take(self, hold: Hold, now: datetime) -> None:
         expiry = now + timedelta(seconds=hold.ttl_s)
@@ -339,6 +345,7 @@ class LocalSpendStore:
     def _reserved(
         self,
         hold: Hold,
+        rates: Sequence[RequestLimit],
         now: datetime,
         *,
         is_duplicate: bool = False,
@@ -347,6 +354,9 @@ class LocalSpendStore:
         return Reserved(
             balances=_balances(self._accounts_of(hold)),
             tokens=self._statuses(hold, now),
+            rates=tuple(
+                self._requests.window(hold.customer_id, limit, now).status(limit) for limit in rates
+            ),
             is_duplicate=is_duplicate,
             state=state,
         )

@@ -1,5 +1,6 @@
 """
-What the embedded store counts beside money: tokens per time, and requests at the same time.
+What the embedded store counts beside money: tokens and requests per time, and requests at the same
+time.
 
 The same rules as in `lua/`, in the memory of one process.
 """
@@ -10,7 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from relay_middleware.core.identifiers import CustomerId, HoldId
-from relay_middleware.core.rates import TokenLimit, TokenStatus, TokenWindow
+from relay_middleware.core.rates import (
+    RateStatus,
+    RequestLimit,
+    RequestWindow,
+    TokenLimit,
+    TokenStatus,
+    TokenWindow,
+)
 
 CAPACITY = 100_000
 """Windows that are remembered, the latest used ones."""
@@ -89,6 +97,63 @@ class TokenCounter:
             known.previous = known.current if known.bucket == bucket - 1 else 0
             known.bucket, known.current = bucket, 0
         self._known.move_to_end(key)
+        return known
+
+
+@dataclass(slots=True)
+class _Requests:
+    ends_ms: int
+    current: int = 0
+    previous: int = 0
+
+
+class RequestCounter:
+    """
+    Requests of each customer, in sliding windows. Not those of `limits`, whose methods are
+    asynchronous: another request could be let in between what is asked of money and of rates.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[CustomerId, int], _Requests] = OrderedDict()
+
+    def window(self, customer_id: CustomerId, limit: RequestLimit, now: datetime) -> RequestWindow:
+        """Return what counts of *limit* at *now*."""
+        requests = self._running(customer_id, limit.window_s, now)
+        return RequestWindow(
+            previous_requests=requests.previous,
+            current_requests=requests.current,
+            # Not more than a window, where the clock was set back.
+            left_ms=min(requests.ends_ms - _ms(now), limit.window_s * 1000),
+        )
+
+    def refusing(
+        self, customer_id: CustomerId, limits: Sequence[RequestLimit], now: datetime
+    ) -> RateStatus | None:
+        """Return how it stands with the first of *limits* that has no room; else None."""
+        for limit in limits:
+            window = self.window(customer_id, limit, now)
+            if not window.has_room(limit):
+                return window.status(limit)
+        return None
+
+    def count(self, customer_id: CustomerId, limits: Sequence[RequestLimit], now: datetime) -> None:
+        """Count a request, once in each window."""
+        for window_s in {limit.window_s for limit in limits}:
+            key = (customer_id, window_s)
+            self._known[key] = requests = self._running(customer_id, window_s, now)
+            requests.current += 1
+            self._known.move_to_end(key)
+            if len(self._known) > CAPACITY:
+                self._known.popitem(last=False)
+
+    def _running(self, customer_id: CustomerId, window_s: int, now: datetime) -> _Requests:
+        """The window that runs at *now*; a new one is kept by nobody yet."""
+        now_ms, window_ms = _ms(now), window_s * 1000
+        known = self._known.get((customer_id, window_s))
+        if known is None or now_ms >= known.ends_ms + window_ms:
+            return _Requests(now_ms + window_ms)
+        if now_ms >= known.ends_ms:
+            return _Requests(known.ends_ms + window_ms, previous=known.current)
         return known
 
 

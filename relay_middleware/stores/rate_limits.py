@@ -1,17 +1,17 @@
 """
-Request rates: sliding windows as `limits` counts them, by `limits` in memory, by a script in Redis.
+Request rates in the notation of `limits`, and what is counted of them apart from a hold: sliding
+windows, by `limits` in memory, by a script in Redis. A customer's own are counted with its holds.
 """
 
 from collections.abc import Sequence
 from functools import cache
-from math import floor
 from typing import NamedTuple, Protocol, Self
 from urllib.parse import quote
 
 from limits import RateLimitItem, parse
 from limits.aio.storage import MemoryStorage
 
-from relay_middleware.core.rates import RateCount, RateStatus
+from relay_middleware.core.rates import RateCount, RateStatus, RequestLimit, RequestWindow
 from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.stores import replies
 from relay_middleware.stores.connection import Scripts
@@ -21,30 +21,18 @@ _MS = 1000
 
 
 class Hit(NamedTuple):
-    """
-    What a sliding window holds once a request was counted in it, or refused.
-
-    Attributes:
-        is_counted: Whether it was counted.
-        previous: Requests of the previous window, which count less and less.
-        previous_left_s: Seconds until they count for nothing.
-        current: Requests of the current window.
-        current_left_s: Seconds until those count for nothing: its own rest and one window more.
-    """
+    """What a sliding window holds once a request was counted in it, or refused."""
 
     is_counted: bool
-    previous: int
-    previous_left_s: float
-    current: int
-    current_left_s: float
+    window: RequestWindow
 
 
 class Windows(Protocol):
     """Counts requests in sliding windows of any length."""
 
-    async def hit(self, key: str, limit: int, window_s: int) -> Hit:
+    async def hit(self, key: str, limit: RequestLimit) -> Hit:
         """
-        Count one request in the window *key*, if no more than *limit* are in it then.
+        Count one request in the window *key*, if it has room under *limit*.
 
         Raises:
             StoreUnavailableError: It may or may not have been counted.
@@ -82,13 +70,13 @@ class WindowRateLimiter:
         Raises:
             StoreUnavailableError: It may or may not have been counted.
         """
-        # `limits` joins names with a slash, which a customer id may hold.
+        # `limits` joins names with a slash, which a subject may hold.
         name = quote(subject, safe="")
         counted: list[RateStatus] = []
-        for limit in rate_limits:
-            item = _item(limit)
-            hit = await self._windows.hit(item.key_for(name), item.amount, item.get_expiry())
-            status = status_of(limit, hit)
+        for rate in rate_limits:
+            limit = limit_of(rate)
+            hit = await self._windows.hit(_item(rate).key_for(name), limit)
+            status = hit.window.status(limit)
             if not hit.is_counted:
                 return RateCount(tuple(counted), refusing=status)
             counted.append(status)
@@ -101,10 +89,21 @@ class MemoryWindows:
     def __init__(self) -> None:
         self._storage = MemoryStorage()
 
-    async def hit(self, key: str, limit: int, window_s: int) -> Hit:
+    async def hit(self, key: str, limit: RequestLimit) -> Hit:
         """Count one request, if it fits."""
-        is_counted = await self._storage.acquire_sliding_window_entry(key, limit, window_s)
-        return Hit(is_counted, *await self._storage.get_sliding_window(key, window_s))
+        window_s = limit.window_s
+        is_counted = await self._storage.acquire_sliding_window_entry(
+            key, limit.limit_requests, window_s
+        )
+        previous, _, current, until_forgotten_s = await self._storage.get_sliding_window(
+            key, window_s
+        )
+        # What a window has counted is forgotten a window after its end.
+        left_ms = round((until_forgotten_s - window_s) * _MS)
+        window = RequestWindow(
+            previous_requests=previous, current_requests=current, left_ms=left_ms
+        )
+        return Hit(is_counted, window)
 
 
 class ScriptedWindows:
@@ -121,54 +120,33 @@ class ScriptedWindows:
         self._scripts = scripts
         self._key_prefix = key_prefix
 
-    async def hit(self, key: str, limit: int, window_s: int) -> Hit:
+    async def hit(self, key: str, limit: RequestLimit) -> Hit:
         """
         Count one request, if it fits.
 
         Raises:
             StoreUnavailableError: It may or may not have been counted.
         """
-        args = [str(limit), str(window_s * _MS)]
+        args = [str(limit.limit_requests), str(limit.window_s * _MS)]
         try:
             reply = await self._scripts.call("hit", [f"{self._key_prefix}:{key}"], args)
         except StoreUnavailableError as error:
             raise type(error)(f"request rates cannot be counted: {error}") from error
-        is_counted, previous, previous_left_ms, current, current_left_ms = map(
-            int, replies.to_list(reply)
-        )
-        return Hit(
-            is_counted=is_counted == 1,
-            previous=previous,
-            previous_left_s=previous_left_ms / _MS,
-            current=current,
-            current_left_s=current_left_ms / _MS,
-        )
-
-
-def status_of(limit: str, hit: Hit) -> RateStatus:
-    """
-    Say what two windows leave of *limit*.
-
-    Not by the `get_window_stats` of `limits`, which says 0 s instead of a whole window at a
-    window's start.
-    """
-    item = _item(limit)
-    window_s = item.get_expiry()
-    fading = hit.previous * hit.previous_left_s / window_s
-    reset_after_s = 0.0
-    if fading:
-        reset_after_s = hit.previous_left_s % (window_s / hit.previous)
-    elif hit.current:
-        reset_after_s = hit.current_left_s - window_s
-    return RateStatus(
-        limit=limit,
-        limit_requests=item.amount,
-        remaining_requests=max(0, item.amount - floor(fading + hit.current)),
-        reset_after_s=max(0.0, reset_after_s),
-    )
+        is_counted, *window = replies.to_list(reply)
+        return Hit(int(is_counted) == 1, replies.to_request_windows(window)[0])
 
 
 @cache
-def _item(limit: str) -> RateLimitItem:
-    """The set of limits is the configuration's, so the cache does not grow."""
-    return parse(limit)
+def limit_of(rate: str) -> RequestLimit:
+    """
+    Read a request rate in the notation of `limits`.
+
+    The set of rates is the configuration's, so the cache does not grow.
+    """
+    item = _item(rate)
+    return RequestLimit(rate, limit_requests=item.amount, window_s=item.get_expiry())
+
+
+@cache
+def _item(rate: str) -> RateLimitItem:
+    return parse(rate)

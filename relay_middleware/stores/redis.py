@@ -24,6 +24,7 @@ from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.journaled import JournaledError
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import PeriodWindow
+from relay_middleware.core.rates import RequestLimit
 from relay_middleware.core.records import RequestEnded, expired, released
 from relay_middleware.errors import ColdStoreError
 from relay_middleware.ports.stores import Drift, EndedOf, Spend, none_of
@@ -31,6 +32,7 @@ from relay_middleware.stores import replies
 from relay_middleware.stores.connection import Reply, Scripts
 from relay_middleware.stores.encoding import decode_hold, encode_hold, encode_record
 from relay_middleware.stores.keys import BUCKETS, RELAY_KEYS, Keys, bucket_of
+from relay_middleware.stores.rate_limits import limit_of
 from relay_middleware.stores.retention import KEPT_AFTER_END_S, KEPT_AFTER_WINDOW_S
 
 log = structlog.get_logger("relay")
@@ -78,8 +80,14 @@ class RedisSpendStore:
         """Close all connections."""
         await self._scripts.aclose()
 
-    async def reserve(self, hold: Hold) -> Reserved | Refused:
-        """Set aside what *hold* wants, if all of it fits."""
+    async def reserve(self, hold: Hold, rate_limits: Sequence[str] = ()) -> Reserved | Refused:
+        """
+        Set aside what *hold* wants and count its request, if all of it fits.
+
+        In one step, so that nothing has to be given back where a rate refuses, and in one round
+        trip instead of one more for each rate.
+        """
+        rates = [limit_of(rate) for rate in rate_limits]
         places = hold.max_concurrency
         args = [
             hold.hold_id,
@@ -89,13 +97,16 @@ class RedisSpendStore:
             str(len(hold.accounts)),
             str(hold.tokens),
             "" if places is None else str(places),
+            str(len(hold.token_limits)),
         ]
         for account in hold.accounts:
             limit = account.limit_nano_usd
             args += ["" if limit is None else str(limit), _forgotten_at(account.window)]
         for token_limit in hold.token_limits:
             args += [str(token_limit.limit_tokens), str(token_limit.window_s * 1000)]
-        return replies.to_reserved(hold, await self._run("reserve", hold, args))
+        for rate in rates:
+            args += [str(rate.limit_requests), str(rate.window_s * 1000)]
+        return replies.to_reserved(hold, rates, await self._run("reserve", hold, args, rates))
 
     async def touch(self, holds: Sequence[tuple[CustomerId, HoldId]], *, ttl_s: float) -> None:
         """Let those of *holds* that are open live on: one command for each bucket."""
@@ -282,8 +293,10 @@ class RedisSpendStore:
             for bucket in range(BUCKETS)
         )
 
-    async def _run(self, name: str, hold: Hold, args: Sequence[str]) -> Sequence[bytes]:
-        names = self._keys.of_hold(hold)
+    async def _run(
+        self, name: str, hold: Hold, args: Sequence[str], rates: Sequence[RequestLimit] = ()
+    ) -> Sequence[bytes]:
+        names = self._keys.of_hold(hold, rates)
         epoch = self._epochs[bucket_of(hold.customer_id)]
         return _warm(await self._scripts.call(name, names, [*args, epoch]))
 

@@ -2,7 +2,7 @@
 What the scripts in `lua/` answer, as values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from relay_middleware.core.holds import (
@@ -16,10 +16,11 @@ from relay_middleware.core.holds import (
     Reserved,
     Shortage,
     TooManyAtOnce,
+    TooManyRequests,
     TooManyTokens,
 )
 from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.rates import TokenWindow
+from relay_middleware.core.rates import RequestLimit, RequestWindow, TokenWindow
 from relay_middleware.stores.connection import Reply
 
 _SHORTAGES = {b"EXHAUSTED": Shortage.EXHAUSTED, b"IN_FLIGHT": Shortage.IN_FLIGHT}
@@ -35,12 +36,15 @@ def to_list(reply: Reply) -> Sequence[bytes]:
     return reply
 
 
-def to_reserved(hold: Hold, reply: Sequence[bytes]) -> Reserved | Refused:
+def to_reserved(
+    hold: Hold, rate_limits: Sequence[RequestLimit], reply: Sequence[bytes]
+) -> Reserved | Refused:
     """Read the answer of `reserve.lua`."""
     word, detail, *numbers = reply
     first_window = _NUMBERS_OF_BALANCE * len(hold.accounts)
+    first_rate = first_window + _NUMBERS_OF_WINDOW * len(hold.token_limits)
     balances = to_balances(numbers[:first_window])
-    windows = _to_windows(numbers[first_window:])
+    windows = _to_windows(numbers[first_window:first_rate])
     tokens = tuple(
         window.status(limit) for limit, window in zip(hold.token_limits, windows, strict=True)
     )
@@ -57,11 +61,18 @@ def to_reserved(hold: Hold, reply: Sequence[bytes]) -> Reserved | Refused:
         return TooManyTokens(status=status, balances=balances, tokens=tokens)
     if word == b"PLACES":
         return TooManyAtOnce(running=int(detail))
-    if word == b"DUP":
-        return Reserved(
-            balances=balances, tokens=tokens, is_duplicate=True, state=HoldState(detail.decode())
-        )
-    return Reserved(balances=balances, tokens=tokens)
+    counts = to_request_windows(numbers[first_rate:])
+    if word == b"RATE":
+        number = int(detail)
+        return TooManyRequests(counts[number].status(rate_limits[number]))
+    is_duplicate = word == b"DUP"
+    return Reserved(
+        balances=balances,
+        tokens=tokens,
+        rates=tuple(count.status(limit) for limit, count in zip(rate_limits, counts, strict=True)),
+        is_duplicate=is_duplicate,
+        state=HoldState(detail.decode()) if is_duplicate else HoldState.OPEN,
+    )
 
 
 def to_ended(hold: Hold, reply: Sequence[bytes]) -> Ended:
@@ -96,11 +107,21 @@ def to_balances(numbers: Sequence[bytes]) -> tuple[Balance, ...]:
     )
 
 
+def to_request_windows(numbers: Sequence[bytes]) -> list[RequestWindow]:
+    """Read windows of requests, three numbers each."""
+    return [
+        RequestWindow(previous_requests=previous, current_requests=current, left_ms=left_ms)
+        for previous, current, left_ms in _in_threes(numbers)
+    ]
+
+
 def _to_windows(numbers: Sequence[bytes]) -> list[TokenWindow]:
-    counts = [int(number) for number in numbers]
     return [
         TokenWindow(previous_tokens=previous, current_tokens=current, elapsed_ms=elapsed_ms)
-        for previous, current, elapsed_ms in zip(
-            *(counts[i::_NUMBERS_OF_WINDOW] for i in range(_NUMBERS_OF_WINDOW)), strict=True
-        )
+        for previous, current, elapsed_ms in _in_threes(numbers)
     ]
+
+
+def _in_threes(numbers: Sequence[bytes]) -> Iterable[tuple[int, int, int]]:
+    counts = iter([int(number) for number in numbers])
+    return zip(counts, counts, counts, strict=True)

@@ -18,13 +18,13 @@ from fixtures.raw_client import connect, hang_up, read_at_least, request_bytes
 from fixtures.world import MESSAGES, World, anthropic, deployment, operation, tiers
 from redis.asyncio import Redis
 
-from relay_middleware.composition import Parts
+from relay_middleware.composition import Parts, upkeep_of
+from relay_middleware.core.holds import Hold, Refused, Reserved
 from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.periods import Period, window_of
-from relay_middleware.core.rates import RateStatus
 from relay_middleware.ledger.operations import CustomerChange, set_tier
-from relay_middleware.ports.stores import RateLimiter
 from relay_middleware.services import Drains
+from relay_middleware.stores.local import LocalSpendStore
 from relay_middleware.testing import Behaviour, Simulator
 
 pytestmark = pytest.mark.anyio
@@ -247,22 +247,19 @@ async def test_gone_during_the_reserve(tmp_path: Path, redis_url: str, *, stream
     await redis.aclose()
 
 
-class WaitingRates:
-    """A rate limiter that takes its time."""
+class WaitingStore(LocalSpendStore):
+    """An embedded store that takes its time to say that a hold is taken."""
 
-    def __init__(self, inner: RateLimiter) -> None:
-        self._inner = inner
-        self.asked = asyncio.Event()
+    def __init__(self, state_dir: Path, parts: Parts) -> None:
+        super().__init__(state_dir=state_dir, clock=parts.services.clock, journal=parts.journal)
+        self.has_taken = asyncio.Event()
         self.go = asyncio.Event()
 
-    async def hit(self, subject: str, rate_limits: Sequence[str]) -> RateStatus | None:
-        if subject.startswith("customer:"):
-            self.asked.set()
-            await self.go.wait()
-        return await self._inner.hit(subject, rate_limits)
-
-    async def status(self, subject: str, rate_limits: Sequence[str]) -> tuple[RateStatus, ...]:
-        return await self._inner.status(subject, rate_limits)
+    async def reserve(self, hold: Hold, rate_limits: Sequence[str] = ()) -> Reserved | Refused:
+        result = await super().reserve(hold, rate_limits)
+        self.has_taken.set()
+        await self.go.wait()
+        return result
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -271,18 +268,20 @@ async def test_gone_between_reserve_and_dispatch(tmp_path: Path, *, stream: bool
     One that hangs up when its money is held and no provider called yet neither.
     """
     simulator = Simulator()
-    kept: list[WaitingRates] = []
+    kept: list[WaitingStore] = []
 
     def change(parts: Parts) -> Parts:
-        kept.append(WaitingRates(parts.services.rates))
-        return replace(parts, services=replace(parts.services, rates=kept[0]))
+        kept.append(WaitingStore(tmp_path / "store", parts))
+        services = replace(parts.services, spend=kept[0])
+        upkeep = upkeep_of(services, parts.database, "worker")
+        return replace(parts, services=services, spend=kept[0], upkeep=upkeep)
 
     async with simulator.serve() as provider:
         config = {"model_list": [deployment(provider)], **tiers(rate_limits=["9/day"])}
         async with audited(tmp_path, config, simulator, change=change) as (world, books):
             _, writer = await connect(world)
             writer.write(request_bytes(world, stream=stream))
-            await kept[0].asked.wait()
+            await kept[0].has_taken.wait()
             await hang_up(writer)
             await world.http.get(f"{world.url}/healthz")
             kept[0].go.set()

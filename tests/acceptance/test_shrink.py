@@ -113,6 +113,23 @@ async def test_the_shortest_answer(
     assert answer.status_code == status
 
 
+async def test_a_rate_refuses_what_was_shrunk(serve: Serve) -> None:
+    """
+    The second request of one a day has money for some 800 tokens of its 4,096: it is refused for
+    the rate, not for the money.
+    """
+    async with serve(
+        spend_limits=limit(2 * INPUT_NANO_USD + 2000 * 600), rate_limits=["1/day"]
+    ) as world:
+        first = await world.post({**BODY, "max_tokens": 1200})
+        second = await world.post(BODY)
+
+    assert first.status_code == 200, first.text
+    error = second.json()["error"]
+    assert (second.status_code, error["code"]) == (429, "rate_limit_exceeded")
+    assert error["metadata"] == {"limit": "1/day"}
+
+
 async def test_what_fits_is_not_shrunk(serve: Serve) -> None:
     """
     With room for the whole cap nothing changes, and no header says so.

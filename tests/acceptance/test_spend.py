@@ -15,7 +15,7 @@ from fixtures.world import MESSAGES, World, deployment, operation, running, tier
 from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import Period
-from relay_middleware.ledger.operations import CustomerChange, set_spend_limit
+from relay_middleware.ledger.operations import CustomerChange, set_spend_limit, set_tier
 from relay_middleware.testing import Behaviour, Simulator
 
 pytestmark = pytest.mark.anyio
@@ -212,7 +212,7 @@ async def test_limit_of_a_customer_overrides_its_tiers(world: World) -> None:
     assert codes(answers) == {"ok": 2, "spend_limit_exceeded": 1}
 
 
-async def test_rate_refusal_gives_the_money_back(
+async def test_rate_refusal_holds_no_money(
     tmp_path: Path, simulator: Simulator, provider: str, stores: dict[str, object]
 ) -> None:
     """
@@ -227,7 +227,7 @@ async def test_rate_refusal_gives_the_money_back(
 
         assert codes(answers) == {"ok": 3, "rate_limit_exceeded": 97}
         assert simulator.calls() == 3
-        # 1 cent is money for 100 calls, all of which were held at once and only 3 spent.
+        # 1 cent is money for 100 calls, of which 3 were spent.
         remaining = await world.post({**BODY, "max_tokens": 9700}, customer="alice")
         assert remaining.json()["error"]["code"] == "rate_limit_exceeded"
         assert served.headers["x-ratelimit-limit-requests"] == "3"
@@ -235,22 +235,26 @@ async def test_rate_refusal_gives_the_money_back(
         assert int(refusal.headers["retry-after"]) > 0
 
 
-async def test_shorter_rate_refuses_before_the_longer_counts(
+async def test_a_rate_refusal_uses_up_no_other_rate(
     tmp_path: Path, simulator: Simulator, provider: str, stores: dict[str, object]
 ) -> None:
     """
-    Five requests under 1 an hour and 5 a day use up one of the day's five, not five: one more
-    leaves three.
+    Five requests under 1 an hour and 5 a day use up one of the day's five, not five: moved to a
+    tier of 5 a day the customer has four left, and makes one of them.
     """
-    limits = ["5/day", "1/hour"]
-    config = configuration(provider, stores, rate_limits=limits, spend_limits=[])
+    free = {"models": ["*"], "rate_limits": ["5/day", "1/hour"]}
+    daily = {"models": ["*"], "rate_limits": ["5/day"]}
+    config = configuration(provider, stores) | {"tiers": {"free": free, "daily": daily}}
     async with running(tmp_path, config, simulator) as world:
         answers = [await world.post(BODY) for _ in range(5)]
+        change = CustomerChange(customer_id=CustomerId("alice"), tier="daily")
+        await set_tier(world.database, operation(), change)
+        await world.relay.refresh()
+        moved = await world.post(BODY)
 
         assert codes(answers) == {"ok": 1, "rate_limit_exceeded": 4}
         assert answers[0].headers["x-ratelimit-limit-requests"] == "1"
-        count = await world.relay.services.rates.hit("customer:alice", ["5/day"])
-        assert [status.remaining_requests for status in count.counted] == [3]
+        assert moved.headers["x-ratelimit-remaining-requests"] == "3"
 
 
 async def test_margin_is_charged_and_shown(

@@ -10,15 +10,11 @@ from fixtures.spend import SCRIPTS
 from limits.aio.storage import RedisStorage
 from redis.asyncio import BlockingConnectionPool, Redis
 
+from relay_middleware.core.rates import RequestLimit
 from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.stores.breaker import Breaker, BreakingScripts
 from relay_middleware.stores.multiplexed import MultiplexedScripts
-from relay_middleware.stores.rate_limits import (
-    Hit,
-    ScriptedWindows,
-    WindowRateLimiter,
-    status_of,
-)
+from relay_middleware.stores.rate_limits import ScriptedWindows, WindowRateLimiter
 
 pytestmark = pytest.mark.anyio
 
@@ -85,28 +81,6 @@ async def test_what_is_left_is_told_with_the_count(rates: WindowRateLimiter) -> 
     assert third.counted == ()
     assert third.refusing is not None
     assert third.refusing.limit == "2/hour"
-
-
-@pytest.mark.parametrize(
-    ("window", "remaining", "reset_after_s"),
-    [
-        ((0, 0.0, 0, 0.0), 3, 0),  # nothing counted yet
-        ((0, 0.0, 3, 172_800.0), 0, 86_400),  # all three just now: a whole day
-        ((0, 0.0, 1, 90_000.0), 2, 3_600),  # the day ends in an hour
-        ((2, 64_800.0, 1, 151_200.0), 1, 21_600),  # yesterday's two count 1.5, in 6 h only 1
-        ((2, 0.0, 3, 86_500.0), 0, 100),  # yesterday's count for nothing
-        ((0, 0.0, 3, 86_399.0), 0, 0),  # `limits` has yet to move the window on
-    ],
-)
-async def test_the_reset_is_when_one_more_is_left(
-    window: tuple[int, float, int, float], remaining: int, reset_after_s: float
-) -> None:
-    """
-    Of 3 a day: what two windows leave, and the seconds until one more is left.
-    """
-    status = status_of("3/day", Hit(True, *window))  # noqa: FBT003
-
-    assert (status.remaining_requests, status.reset_after_s) == (remaining, reset_after_s)
 
 
 async def test_subjects_do_not_touch_each_other(rates: WindowRateLimiter) -> None:
@@ -235,19 +209,21 @@ async def test_ours_counts_as_limits_does(
     told = []
     for _ in range(3):
         admitted = await theirs.acquire_sliding_window_entry("k", counted + 2, DAY_S)
-        told.append(Hit(admitted, *await theirs.get_sliding_window("k", DAY_S)))
-    hits = [await ours.hit("k", counted + 2, DAY_S) for _ in range(3)]
+        told.append((admitted, await theirs.get_sliding_window("k", DAY_S)))
+    limit = RequestLimit("any", counted + 2, DAY_S)
+    hits = [await ours.hit("k", limit) for _ in range(3)]
 
     assert [hit.is_counted for hit in hits] == [True, True, False]
-    for hit, expected in zip(hits, told, strict=True):
-        assert (hit.is_counted, hit.previous, hit.current) == (
-            expected.is_counted,
-            expected.previous,
-            expected.current,
+    for hit, (is_counted, (previous, _, current, until_forgotten_s)) in zip(
+        hits, told, strict=True
+    ):
+        window = hit.window
+        assert (hit.is_counted, window.previous_requests, window.current_requests) == (
+            is_counted,
+            previous,
+            current,
         )
-        assert hit.current_left_s == pytest.approx(expected.current_left_s, abs=2)
-        if hit.previous:
-            assert hit.previous_left_s == pytest.approx(expected.previous_left_s, abs=2)
+        assert window.left_ms == pytest.approx((until_forgotten_s - DAY_S) * 1000, abs=2000)
 
 
 async def test_ours_forgets_windows(redis_url: str) -> None:

@@ -6,7 +6,8 @@ The invariants are those of SPEND B8, checked after every step.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ from relay_middleware.core.holds import (
     Reserved,
     Shortage,
     TooManyAtOnce,
+    TooManyRequests,
     TooManyTokens,
 )
 from relay_middleware.core.identifiers import CustomerId, HoldId
@@ -52,6 +54,8 @@ from relay_middleware.core.rates import TokenLimit
 WINDOWS = windows_of(AT)
 # One bucket of it is longer than the tests live.
 TOKEN_LIMIT = TokenLimit("200/forever", 200, 10**9)
+MOST_BY_RATE = {"4/day": 4, "9/2 days": 9}
+RATES = st.sampled_from([(), ("4/day",), ("9/2 days",), ("4/day", "9/2 days")])
 
 NAMES = st.integers(0, 9)
 LIMITS = st.sampled_from([0, 60, 100, None])
@@ -88,6 +92,7 @@ class Model:
 
     holds: dict[int, Known] = field(default_factory=dict)
     adjustments: dict[str, tuple[int, int]] = field(default_factory=dict)
+    requests: Counter[str] = field(default_factory=Counter)
 
     def _sum(self, *states: str) -> int:
         return sum(known.amount for known in self.holds.values() if known.state in states)
@@ -117,14 +122,21 @@ class Model:
     def running(self) -> int:
         return sum(known.has_place for known in self.holds.values())
 
-    def refusal(self, amount: int, limit: int | None, tokens: int, most: int) -> str | None:
+    def left(self, rate: str) -> int:
+        return MOST_BY_RATE[rate] - self.requests[rate]
+
+    def refusal(
+        self, amount: int, limit: int | None, tokens: int, most: int, rates: Sequence[str]
+    ) -> str | None:
         if limit is not None and amount:
             ceiling = limit + self.credit
             if self.posted + self.held + amount > ceiling:
                 return "exhausted" if self.posted + amount > ceiling else "in flight"
         if self.tokens + tokens > TOKEN_LIMIT.limit_tokens:
             return "tokens"
-        return "places" if self.running >= most else None
+        if self.running >= most:
+            return "places"
+        return next((rate for rate in rates if not self.left(rate)), None)
 
     def end(self, name: int, state: str, amount: int, tokens: int | None) -> str:
         known = self.holds.get(name)
@@ -197,19 +209,32 @@ class SpendMachine(RuleBasedStateMachine):
         limit=LIMITS,
         tokens=st.integers(0, 80),
         most=st.integers(1, 5),
+        rates=RATES,
     )
-    def reserve(self, name: int, amount: int, limit: int | None, tokens: int, most: int) -> None:
+    def reserve(
+        self,
+        *,
+        name: int,
+        amount: int,
+        limit: int | None,
+        tokens: int,
+        most: int,
+        rates: Sequence[str],
+    ) -> None:
         hold = self.hold(name, amount, limit, tokens, most)
-        result = self.run(self.subject.store.reserve(hold))
+        result = self.run(self.subject.store.reserve(hold, rates))
         if name in self.model.holds:
             assert isinstance(result, Reserved)
             assert result.is_duplicate
             assert result.state.value == self.model.holds[name].state
             return
-        refusal = self.model.refusal(amount, limit, tokens, most)
+        refusal = self.model.refusal(amount, limit, tokens, most, rates)
         match result:
-            case Reserved():
+            case Reserved(rates=statuses):
                 assert refusal is None
+                self.model.requests.update(rates)
+                left = [(rate, self.model.left(rate)) for rate in rates]
+                assert [(each.limit, each.remaining_requests) for each in statuses] == left
                 self.model.holds[name] = Known("open", amount, tokens, has_place=True)
                 model = self.model
                 assert (
@@ -225,6 +250,8 @@ class SpendMachine(RuleBasedStateMachine):
                 assert status.remaining_tokens == max(0, 200 - self.model.tokens)
             case TooManyAtOnce(running=running):
                 assert (refusal, running) == ("places", self.model.running)
+            case TooManyRequests(status=status):
+                assert (refusal, status.remaining_requests) == (status.limit, 0)
 
     def ended(self, name: int, state: str, amount: int, tokens: int | None) -> None:
         hold = self.hold(name, amount if state == "expired" else 0)

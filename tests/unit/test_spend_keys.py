@@ -11,11 +11,12 @@ from redis.crc import key_slot
 
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.periods import Period, window_of, windows_of
-from relay_middleware.core.rates import TokenLimit
+from relay_middleware.core.rates import RequestLimit, TokenLimit
 from relay_middleware.stores.keys import Keys, bucket_of
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
 PER_MINUTE = TokenLimit("1/minute", 1, 60)
+PER_HOUR = RequestLimit("1/hour", 1, 3600)
 IDS = st.from_regex(r"\A[A-Za-z0-9._:@|+=/-]{1,30}\Z").map(CustomerId)
 
 
@@ -40,6 +41,7 @@ def test_names() -> None:
     assert keys.open_holds(7) == "relay:{07}:open"
     assert keys.places(alice) == "relay:{07}:p:alice"
     assert keys.tokens(alice, PER_MINUTE) == "relay:{07}:t:alice:60"
+    assert keys.requests(alice, PER_HOUR) == "relay:{07}:r:alice:3600"
     assert keys.adjustment(alice, "op") == "relay:{07}:o:op:alice"
     assert (keys.epoch(7), keys.journal(7)) == ("relay:{07}:epoch", "relay:{07}:j")
     assert (keys.claim("fill"), keys.rates) == ("relay:{00}:claim:fill", "relay:rates")
@@ -49,11 +51,11 @@ def test_names() -> None:
 def test_the_keys_of_a_hold_are_those_of_its_parts() -> None:
     """
     Made at once, the names are the same: hold, open holds, places, epoch, journal, then the
-    accounts, then the token windows.
+    accounts, then the token windows, then those of requests.
     """
     keys, held = Keys("other"), hold(token_limits=(PER_MINUTE,))
 
-    assert keys.of_hold(held) == [
+    assert keys.of_hold(held, [PER_HOUR]) == [
         keys.hold(7, held.hold_id),
         keys.open_holds(7),
         keys.places(held.customer_id),
@@ -61,6 +63,7 @@ def test_the_keys_of_a_hold_are_those_of_its_parts() -> None:
         keys.journal(7),
         *(keys.account(held.customer_id, account.window) for account in held.accounts),
         keys.tokens(held.customer_id, PER_MINUTE),
+        keys.requests(held.customer_id, PER_HOUR),
     ]
 
 
@@ -75,6 +78,7 @@ def test_a_script_touches_one_slot(customer_id: CustomerId) -> None:
         keys.open_holds(bucket),
         keys.places(customer_id),
         keys.tokens(customer_id, PER_MINUTE),
+        keys.requests(customer_id, PER_HOUR),
         keys.adjustment(customer_id, "op"),
         keys.epoch(bucket),
         keys.journal(bucket),
@@ -93,6 +97,7 @@ def test_customers_never_share_a_name(customer_ids: set[CustomerId]) -> None:
     keys = Keys()
     names = {keys.account(each, window) for each in customer_ids for window in windows_of(AT)}
     counts = {keys.tokens(each, PER_MINUTE) for each in customer_ids}
+    counts |= {keys.requests(each, PER_HOUR) for each in customer_ids}
 
     assert len(names) == 4 * len(customer_ids)
-    assert len(counts) == len(customer_ids)
+    assert len(counts) == 2 * len(customer_ids)

@@ -29,6 +29,7 @@ HOLD = hold(
     token_limits=(TokenLimit("40000/minute", 40_000, 60), TokenLimit("1/day", 1, 86_400)),
     max_concurrency=4,
 )
+RATES = ["20/minute", "500/day"]
 WINDOWS = [account.window for account in HOLD.accounts]
 
 
@@ -39,7 +40,7 @@ ANSWERS: dict[str, Reply] = {
     "recall": encode_hold(HOLD).encode(),
     "raise_to": [b"0", b"0"],
     "balances": [b"0"] * 16,
-    "reserve": [b"OK", b"", *[b"0"] * 22],
+    "reserve": [b"OK", b"", *[b"0"] * 28],
 }
 
 
@@ -69,7 +70,7 @@ async def test_each_script_touches_one_slot() -> None:
     scripts = RecordingScripts()
     store = RedisSpendStore(scripts, now=lambda: AT)
     many = [(CustomerId(f"c{i}"), HoldId(f"h{i}")) for i in range(200)]
-    await store.reserve(HOLD)
+    await store.reserve(HOLD, RATES)
     await settle(store, HOLD, 1)
     await release(store, HOLD)
     await store.expire(HOLD)
@@ -108,7 +109,7 @@ async def test_amounts_travel_as_text() -> None:
     """
     scripts = RecordingScripts()
 
-    await RedisSpendStore(scripts, now=lambda: AT).reserve(HOLD)
+    await RedisSpendStore(scripts, now=lambda: AT).reserve(HOLD, RATES)
 
     (_, _, args), *_ = scripts.calls
     assert args[:3] == ["h1", "9007199254740991", "60000"]

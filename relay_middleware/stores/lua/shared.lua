@@ -1,6 +1,7 @@
 -- What the scripts share: it stands before each of them. In those that end or open a hold KEYS are:
 --   1 hold, 2 open holds by expiry, 3 the customer's places, 4 epoch of the bucket, 5 its journal,
---   then the accounts, then the token windows, as `redis.py` orders them.
+--   then the accounts, then the token windows, as `keys.py` orders them; when a hold is taken, then
+--   the windows of its customer's request rates.
 -- The last of their ARGV is the epoch that the caller means: commands of before a loss of data must
 -- not reach the store that was filled after it, where the ledger's word for them is in already.
 -- Amounts travel as text: Lua's own numbers print 14 digits.
@@ -27,6 +28,36 @@ local function fading(tokens, reach, length)
   local part = math.fmod(product, length)
   local whole = (tokens - rest) / length * reach + (product - part) / length
   return part > 0 and whole + 1 or whole
+end
+
+-- The window of requests that runs, in *length* milliseconds of which are *limit*. As `limits` has it:
+-- a window begins with its first request, and while it runs, those of the one before count less and
+-- less. KEY is a hash of ends (when it does, in ms), current, previous.
+local function window_of(key, limit, length, now)
+  local found = redis.call('HMGET', key, 'ends', 'current', 'previous')
+  local window = { key = key, limit = tonumber(limit), length = tonumber(length), current = 0, previous = 0 }
+  window.ends = tonumber(found[1])
+  if not window.ends or now >= window.ends + window.length then
+    window.ends = now + window.length
+  elseif now >= window.ends then
+    window.ends, window.previous = window.ends + window.length, tonumber(found[2])
+  else
+    window.current, window.previous = tonumber(found[2]), tonumber(found[3])
+  end
+  -- Not more than a window, where the clock was set back.
+  window.left = math.min(window.ends - now, window.length)
+  return window
+end
+
+local function has_room(window)
+  return math.floor(window.previous * window.left / window.length) + window.current < window.limit
+end
+
+-- What a window has counted is kept for one window more.
+local function count_request(window)
+  window.current = window.current + 1
+  redis.call('HSET', window.key, 'ends', window.ends, 'current', window.current, 'previous', window.previous)
+  redis.call('PEXPIRE', window.key, window.left + window.length)
 end
 
 -- What is spent (corrections included, which are counted apart so that `raise_to` may compare the

@@ -1,5 +1,5 @@
 """
-Rates: how many tokens count against a sliding window, and when there is room again.
+Rates: how many tokens or requests count against a sliding window, and when there is room again.
 """
 
 from dataclasses import replace
@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay_middleware.core.rates import TokenLimit, TokenStatus, TokenWindow
+from relay_middleware.core.rates import (
+    RequestLimit,
+    RequestWindow,
+    TokenLimit,
+    TokenStatus,
+    TokenWindow,
+)
 
 PER_MINUTE = TokenLimit("1000/minute", 1000, 60)
 
@@ -215,3 +221,49 @@ def test_a_refund_frees_what_it_gives_back(
     after = replace(running, current_tokens=running.current_tokens - refund)
 
     assert after.used_tokens(limit) == running.used_tokens(limit) - refund
+
+
+THREE_A_DAY = RequestLimit("3/day", 3, 86_400)
+
+
+@pytest.mark.parametrize(
+    ("previous", "current", "left_s", "remaining", "reset_after_s"),
+    [
+        (0, 0, 86_400, 3, 0),  # nothing counted yet
+        (0, 3, 86_400, 0, 86_400),  # all three just now: a whole day
+        (0, 1, 3_600, 2, 3_600),  # the day ends in an hour
+        (2, 1, 64_800, 1, 21_600),  # yesterday's two count 1.5, in 6 h only 1
+        (2, 3, 64_800, 0, 21_600),  # more than fit, since the limit was lowered
+        (2, 3, 0, 0, 0),  # yesterday's count for nothing
+    ],
+)
+def test_the_reset_is_when_one_more_is_left(
+    previous: int, current: int, left_s: int, remaining: int, reset_after_s: float
+) -> None:
+    """
+    Of 3 a day: what two windows leave, and the seconds until one more is left.
+    """
+    window = RequestWindow(
+        previous_requests=previous, current_requests=current, left_ms=left_s * 1000
+    )
+
+    status = window.status(THREE_A_DAY)
+
+    assert (status.limit, status.limit_requests) == ("3/day", 3)
+    assert (status.remaining_requests, status.reset_after_s) == (remaining, reset_after_s)
+
+
+@given(
+    previous=st.integers(0, 9),
+    current=st.integers(0, 9),
+    left_ms=st.integers(0, 86_400_000),
+)
+def test_there_is_room_where_something_is_left(previous: int, current: int, left_ms: int) -> None:
+    """
+    A request fits exactly where the status says that at least one is left.
+    """
+    window = RequestWindow(previous_requests=previous, current_requests=current, left_ms=left_ms)
+
+    is_left = window.status(THREE_A_DAY).remaining_requests > 0
+
+    assert window.has_room(THREE_A_DAY) is is_left
