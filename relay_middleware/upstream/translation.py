@@ -19,6 +19,7 @@ from relay_middleware.core.endpoints import chat, embeddings
 from relay_middleware.core.sse import DONE, encode
 from relay_middleware.ports.providers import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
 from relay_middleware.ports.stores import Clock
+from relay_middleware.upstream.addresses import FETCHING, name_address
 from relay_middleware.upstream.answers import Json, to_chat, to_chunk, to_embeddings
 from relay_middleware.upstream.failures import TIMED_OUT, DeploymentFailedError
 from relay_middleware.upstream.library import litellm
@@ -27,7 +28,13 @@ from relay_middleware.upstream.parameters import Arguments, cap_name_of, to_argu
 from relay_middleware.upstream.schemas import Unpack, expand_too_far
 from relay_middleware.upstream.streaming import COMMIT_AFTER_S, open_stream
 from relay_middleware.upstream.thinking import WISHES, fit_thinking
-from relay_middleware.upstream.trouble import Dispatch, SchemaTooLargeError, failure_of, refusal_of
+from relay_middleware.upstream.trouble import (
+    Dispatch,
+    ImageFetchError,
+    SchemaTooLargeError,
+    failure_of,
+    refusal_of,
+)
 
 Answer = WholeAnswer | StreamAnswer | RefusedAnswer
 
@@ -207,6 +214,8 @@ class Translation:
         keywords = arguments.keywords
         if expand_too_far(keywords, self._unpack):
             raise SchemaTooLargeError
+        if deployment.provider in FETCHING and name_address(keywords.get("messages")):
+            raise ImageFetchError
         if keywords.get("response_format") == _JSON_MODE and not self._has_json_mode(deployment):
             # LiteLLM would leave it out and say nothing.
             arguments = arguments.without("response_format")

@@ -57,6 +57,12 @@ _STUMBLES = (LookupError, TypeError, AttributeError, ValueError, AssertionError)
 """What Python raises where a translation meets a form that it did not expect."""
 
 
+class ImageFetchError(Exception):
+    """A client names an address that LiteLLM would call; by the name of LiteLLM's own."""
+
+    status_code = _BAD_REQUEST
+
+
 class SchemaTooLargeError(Exception):
     """A client's schemas cannot be translated within bounds."""
 

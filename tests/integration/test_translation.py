@@ -4,6 +4,7 @@ LiteLLM's translation, over sockets, where its own ways would lose something.
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from fixtures.clock import FakeClock
@@ -11,7 +12,7 @@ from fixtures.clock import FakeClock
 from relay_middleware.core.deployments import Deployment
 from relay_middleware.core.endpoints import chat
 from relay_middleware.core.identifiers import DeploymentId
-from relay_middleware.ports.providers import StreamAnswer, UpstreamCall
+from relay_middleware.ports.providers import RefusedAnswer, StreamAnswer, UpstreamCall
 from relay_middleware.testing import Behaviour, Simulator
 from relay_middleware.upstream.lines import LINE_READERS
 from relay_middleware.upstream.translation import Translation
@@ -82,3 +83,50 @@ async def test_separators_do_not_cut_a_stream(translation: Translation, provider
     assert "".join(choice["delta"].get("content") or "" for choice in choices) == SAID
     usages = [chunk["usage"]["completion_tokens"] for chunk in chunks if chunk.get("usage")]
     assert usages == ([] if provider in NOT_ASKED else [9])
+
+
+ADDRESS = "https://pictures.invalid/1.png"
+PICTURE = {"type": "image_url", "image_url": {"url": ADDRESS}}
+ASKED = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": [PICTURE]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": f" {ADDRESS}"}]},
+        {"role": "user", "content": [{"type": "file", "file": {"file_id": ADDRESS}}]},
+        {"role": "tool", "tool_call_id": "c1", "content": [PICTURE]},
+    ],
+    ids=["part", "text", "file", "result"],
+)
+async def test_bedrock_fetches_nothing(
+    translation: Translation, message: dict[str, object]
+) -> None:
+    """
+    LiteLLM would fetch what is to be sent to Bedrock, of any size, and what tools answered while
+    all else stands still; a client's address is refused instead, before a name is looked up.
+    """
+    before = [
+        {"role": "user", "content": "Look!"},
+        {"role": "assistant", "content": None, "tool_calls": [ASKED]},
+    ]
+    messages = [*(before if message["role"] == "tool" else []), message]
+    tools = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
+    call = replace(
+        STREAM, body={"model": "smart", "messages": messages, "tools": tools}, is_stream=False
+    )
+    served_by = replace(
+        deployment("bedrock", "http://127.0.0.1:1"),
+        deployment_model="anthropic.claude-3-haiku-20240307-v1:0",
+        credentials={
+            "aws_access_key_id": "AKIAX",
+            "aws_secret_access_key": "secret",
+            "aws_region_name": "us-east-1",
+        },
+    )
+
+    answer = await translation.send(call, served_by, on_break=lambda: None)
+
+    assert isinstance(answer, RefusedAnswer)
+    assert (answer.status_code, answer.code) == (400, "image_not_fetched")
