@@ -6,6 +6,7 @@ texts hold addresses, keys and prompts: only what the provider said is taken out
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -56,6 +57,12 @@ _REFUSED = "The provider refused the request as wrong."
 _STUMBLES = (LookupError, TypeError, AttributeError, ValueError, AssertionError)
 """What Python raises where a translation meets a form that it did not expect."""
 
+_TRANSLATING = re.compile(
+    r"litellm\.(?:litellm_core_utils\.prompt_templates\.|llms\..*transformation$)"
+)
+"""LiteLLM's modules that do nothing but translate. They raise a bare `Exception` for a message that
+they have no form for; elsewhere the same may be about the operator's credentials."""
+
 
 class ImageFetchError(Exception):
     """A client names an address that LiteLLM would call; by the name of LiteLLM's own."""
@@ -102,7 +109,7 @@ def refusal_of(error: BaseException, dispatch: Dispatch) -> RefusedAnswer | None
         # Without headers it was LiteLLM who refused, before the provider was asked.
         fallback = _UNREADABLE if _headers_of(error) is None else _REFUSED
         return _refused(dispatch, status_code, message or fallback, _CODES.get(kind))
-    if not dispatch.is_sent and isinstance(_origin(error), _STUMBLES):
+    if not dispatch.is_sent and _is_stumble(_origin(error)):
         return _refused(dispatch, _BAD_REQUEST, _UNREADABLE, "untranslatable")
     return None
 
@@ -152,6 +159,16 @@ def _origin(error: BaseException) -> BaseException:
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return error
+
+
+def _is_stumble(origin: BaseException) -> bool:
+    if type(origin) is not Exception:
+        return isinstance(origin, _STUMBLES)
+    trace = origin.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    raised_in = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
+    return _TRANSLATING.match(raised_in) is not None
 
 
 def _complaint(error: BaseException, dispatch: Dispatch) -> str:

@@ -414,3 +414,29 @@ async def test_schemas_without_end_hold_nobody_up(
     tools = [{"type": "function", "function": {"name": "f", "parameters": tree}}]
     served = await world.post({**body, "tools": tools})
     assert served.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "tool", "tool_call_id": "c1", "content": "of a call that is not there"},
+        {"role": "wizard", "content": "Hello!"},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "no address"}}]},
+    ],
+    ids=["tool", "role", "picture"],
+)
+async def test_a_message_that_gemini_has_no_form_for_is_the_client_s(
+    world: World, google: ScriptedProvider, message: dict[str, object]
+) -> None:
+    """
+    Five of them are five 400s, though LiteLLM raises no class of its own; the deployment stays in
+    use for others, at the first try.
+    """
+    google.script = recorded("gemini/strawberry.json")
+    body = {"model": "gemini-2.5-flash", "messages": [message]}
+
+    answers = [await world.post(body) for _ in range(5)]
+
+    assert [answer.status_code for answer in answers] == [400] * 5
+    assert {answer.json()["error"]["code"] for answer in answers} == {"untranslatable"}
+    assert relay_of(await ask(world, "gemini-2.5-flash"))["attempts"] == 1
