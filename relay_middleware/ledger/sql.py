@@ -72,7 +72,7 @@ class SqlLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        # Have their row: none is ever taken out again.
+        # Have their row, as far as anybody has said: none is ever taken out again.
         self._customers: set[CustomerId] = set()
         self._statements: dict[str, _Statement] = {}
 
@@ -89,6 +89,16 @@ class SqlLedger:
         """
         if not records:
             return
+        try:
+            await self._append(records)
+        except RecordRefusedError:
+            if not self._customers:
+                raise
+            # The database may have been put back to a copy that lacks some of their rows.
+            self._customers.clear()
+            await self._append(records)
+
+    async def _append(self, records: Sequence[LedgerRecord]) -> None:
         # In one order in every process, so that two batches never wait for each other.
         requests = sorted(
             (record for record in records if isinstance(record, RequestEnded)),

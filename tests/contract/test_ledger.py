@@ -57,6 +57,23 @@ async def test_a_record_is_kept_once(ledger: SqlLedger) -> None:
     assert await spent(ledger) == {"alice": 107}
 
 
+async def test_a_customer_who_was_lost_is_written_again(
+    ledger: SqlLedger, database: Database
+) -> None:
+    """
+    A database that was put back to a copy from before alice came takes her next request of 7: her
+    row comes with it again.
+    """
+    await ledger.append([ended("r1", 100)])
+    async with database.begin() as connection:
+        for table in (ATTEMPT, REQUEST, CUSTOMER):
+            await connection.execute(table.delete())
+
+    await ledger.append([ended("r2", 7)])
+
+    assert await spent(ledger) == {"alice": 7}
+
+
 async def test_nothing_is_appended_of_nothing(ledger: SqlLedger) -> None:
     """
     An empty batch is no work.
