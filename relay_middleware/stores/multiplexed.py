@@ -89,10 +89,13 @@ class Endpoint:
             ConfigurationError: It is no address of a Redis.
         """
         options = options_of(redis_url)
-        greeting = []
-        who = [options[name] for name in ("username", "password") if options.get(name)]
-        if who:
-            greeting.append(("AUTH", *who))
+        greeting: list[tuple[str, ...]] = []
+        password = options.get("password") or ""
+        if options.get("username"):
+            # Alone it would be taken for the password of the default user.
+            greeting.append(("AUTH", options["username"], password))
+        elif password:
+            greeting.append(("AUTH", password))
         if options.get("db"):
             greeting.append(("SELECT", str(options["db"])))
         return cls(

@@ -336,3 +336,7 @@ async def test_an_endpoint_is_what_the_url_says() -> None:
         timeout_s=2,
         connect_timeout_s=0.25,
     )
+    # A name alone would be taken for the password of the default user.
+    assert Endpoint.of("redis://bob@cache").greeting == [("AUTH", "bob", "")]
+    assert Endpoint.of("redis://bob:secret@cache").greeting == [("AUTH", "bob", "secret")]
+    assert Endpoint.of("redis://:secret@cache").greeting == [("AUTH", "secret")]
