@@ -10,6 +10,7 @@ import os
 import select
 import stat
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -85,13 +86,14 @@ class LogWriter:
         self.write_waiting(wait_s=LAST_S)
 
     def write_waiting(self, *, wait_s: float) -> None:
-        """Write what waits, as far as the reader takes it within *wait_s* each time."""
+        """Write what waits, as far as the reader takes it within *wait_s*."""
         data = self._taken()
+        ends_at_s = time.monotonic() + wait_s
         written = 0
         # Nobody reads any more: it is lost, and no place is left to say so.
         with contextlib.suppress(OSError):
             while written < len(data):
-                if not self._ready.poll(wait_s * 1000):
+                if not self._ready.poll(max(0.0, ends_at_s - time.monotonic()) * 1000):
                     break
                 written += os.write(self._file, self._piece(data[written:]))
             else:

@@ -2,6 +2,7 @@
 Limits of pace as an operator writes them: the notation of `limits`, for requests and for tokens.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import limits
@@ -12,6 +13,9 @@ MAX_NUMBER = 2**31 - 1
 """The largest number of tokens, bytes or requests that a key takes; OpenAI's own of an output
 cap."""
 
+_YEAR_S = 366 * 86_400
+"""The longest window of requests: a store keeps two of them for each customer."""
+
 _DAY_S = 86_400
 """The longest window of tokens: a store keeps two buckets of it for each customer."""
 
@@ -21,16 +25,25 @@ def rate_limit(text: str) -> str:
     Check a limit of requests, such as `20/minute`.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is none, or over a longer time than is counted.
     """
-    _parsed(text, what="rate limit", form="write it as 20/minute or 500 per 2 hours")
+    found = _parsed(text, what="rate limit", form="write it as 20/minute or 500 per 2 hours")
+    if found.get_expiry() > _YEAR_S:
+        raise ValueError("has a window longer than a year")
     return text.strip()
 
 
 def shortest_window_first(rate_limits: tuple[str, ...]) -> tuple[str, ...]:
-    """Return *rate_limits* in the order in which they are asked."""
+    """
+    Return *rate_limits* in the order in which they are asked.
+
+    Raises:
+        ValueError: Two are over the same time: a store counts requests once for each length.
+    """
     # The first that refuses is the one that the client is told.
-    return tuple(sorted(rate_limits, key=lambda text: limits.parse(text).get_expiry()))
+    ordered = tuple(sorted(rate_limits, key=lambda text: limits.parse(text).get_expiry()))
+    _refuse_same(ordered, [limits.parse(text).get_expiry() for text in ordered])
+    return ordered
 
 
 def token_limit(text: object) -> TokenLimit:
@@ -59,12 +72,14 @@ def one_per_window(token_limits: tuple[TokenLimit, ...]) -> tuple[TokenLimit, ..
         ValueError: Two are over the same time: a store counts tokens once for each length.
     """
     ordered = tuple(sorted(token_limits, key=lambda limit: limit.window_s))
-    for one, other in pairwise(ordered):
-        if one.window_s == other.window_s:
-            raise ValueError(
-                f"has {one.notation} and {other.notation}, over the same time; keep one"
-            )
+    _refuse_same([limit.notation for limit in ordered], [limit.window_s for limit in ordered])
     return ordered
+
+
+def _refuse_same(notations: Sequence[str], windows_s: Sequence[int]) -> None:
+    for (one, one_s), (other, other_s) in pairwise(zip(notations, windows_s, strict=True)):
+        if one_s == other_s:
+            raise ValueError(f"has {one} and {other}, over the same time; keep one")
 
 
 def _parsed(text: str, *, what: str, form: str) -> limits.RateLimitItem:

@@ -324,6 +324,12 @@ TIER_MISTAKES = {
     "rate_limits: [1/day; 2/hour]": "rate_limits[0]: '1/day; 2/hour' holds several rate limits",
     "rate_limits: [0/day]": "rate_limits[0]: '0/day' admits no request at all",
     "rate_limits: 1/day": "rate_limits: '1/day' must be a list",
+    "rate_limits: [5 per 2 years]": (
+        "rate_limits[0]: '5 per 2 years' has a window longer than a year"
+    ),
+    "rate_limits: [9/minute, 3/second, 8 per 60 seconds]": (
+        "rate_limits: has 9/minute and 8 per 60 seconds, over the same time; keep one"
+    ),
     "spend_limits: [{cents: 1, per: day}, {cents: 2, per: day}]": (
         "spend_limits[1].per: there is a limit per day above already; keep one"
     ),
