@@ -24,7 +24,6 @@ _STDOUT = 1
 _Render = Callable[[WrappedLogger, str, EventDict], str]
 
 _SHARED: tuple[Processor, ...] = (
-    structlog.contextvars.merge_contextvars,
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )

@@ -2,7 +2,7 @@
 What the log says of a request: one line, when it has ended.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from relay_middleware.core.charging import Bill
 from relay_middleware.core.money import NanoUsd
@@ -62,5 +62,6 @@ class RequestLine:
 
     def facts(self) -> dict[str, object]:
         """Return what is known, for the logger."""
-        known = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in known.items() if value is not None}
+        return {
+            name: value for name in self.__slots__ if (value := getattr(self, name)) is not None
+        }

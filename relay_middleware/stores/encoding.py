@@ -3,6 +3,7 @@ Holds and records as the text that Redis and the write-ahead files keep.
 """
 
 import json
+from collections import OrderedDict
 
 import orjson
 
@@ -10,6 +11,9 @@ from relay_middleware.core import journaled
 from relay_middleware.core.holds import Hold
 from relay_middleware.core.journaled import JournaledError
 from relay_middleware.core.records import RequestEnded
+
+MAX_WRITTEN = 2000
+"""Records that are remembered, some 4 MB: more than wait for each other in the journal."""
 
 
 def encode_hold(hold: Hold) -> str:
@@ -27,19 +31,42 @@ def decode_hold(text: bytes) -> Hold:
     return journaled.decode_hold(_decode(text))
 
 
-def encode_record(record: RequestEnded) -> str:
+class RecordTexts:
     """
-    Return *record* as JSON, whatever is in it: its charge counts.
+    Records as text and back. The latest that were written are remembered: who reads in the journal
+    what it has written there itself has it at once.
+    """
 
-    Half a character, in a text of a provider's, has no UTF-8. It is written as an escape, which
-    `decode_record` refuses: no ledger takes it either, and whoever reads the journal keeps the
-    record as a dead letter.
-    """
-    members = journaled.encode_record(record)
-    try:
-        return orjson.dumps(members).decode()
-    except orjson.JSONEncodeError:
-        return json.dumps(members)
+    def __init__(self) -> None:
+        self._written: OrderedDict[bytes, RequestEnded] = OrderedDict()
+
+    def encode(self, record: RequestEnded) -> str:
+        """
+        Return *record* as JSON, whatever is in it: its charge counts.
+
+        Half a character, in a text of a provider's, has no UTF-8. It is written as an escape, which
+        `decode` refuses: no ledger takes it either, and whoever reads the journal keeps the record
+        as a dead letter.
+        """
+        members = journaled.encode_record(record)
+        try:
+            text = orjson.dumps(members)
+        except orjson.JSONEncodeError:
+            return json.dumps(members)
+        self._written[text] = record
+        if len(self._written) > MAX_WRITTEN:
+            self._written.popitem(last=False)
+        return text.decode()
+
+    def decode(self, text: bytes) -> RequestEnded:
+        """
+        Return the record that *text* says.
+
+        Raises:
+            JournaledError: It says none.
+        """
+        written = self._written.pop(text, None)
+        return decode_record(text) if written is None else written
 
 
 def decode_record(text: bytes) -> RequestEnded:

@@ -30,7 +30,7 @@ from relay_middleware.errors import ColdStoreError
 from relay_middleware.ports.stores import Drift, EndedOf, Spend, none_of
 from relay_middleware.stores import replies
 from relay_middleware.stores.connection import Reply, Scripts
-from relay_middleware.stores.encoding import decode_hold, encode_hold, encode_record
+from relay_middleware.stores.encoding import RecordTexts, decode_hold, encode_hold
 from relay_middleware.stores.keys import BUCKETS, RELAY_KEYS, Keys, bucket_of
 from relay_middleware.stores.rate_limits import limit_of
 from relay_middleware.stores.retention import KEPT_AFTER_END_S, KEPT_AFTER_WINDOW_S
@@ -50,13 +50,20 @@ class RedisSpendStore:
     """`SpendStore` in one Redis, shared by any number of processes."""
 
     def __init__(
-        self, scripts: Scripts, *, now: Callable[[], datetime], keys: Keys = RELAY_KEYS
+        self,
+        scripts: Scripts,
+        *,
+        now: Callable[[], datetime],
+        keys: Keys = RELAY_KEYS,
+        texts: RecordTexts | None = None,
     ) -> None:
         """
         Args:
             scripts: Closed with this.
             now: What the records of expired holds say; Redis's own clock decides.
+            texts: Writes the records; shared with who reads them from the journal.
         """  # fmt: skip
+        self._texts = texts or RecordTexts()
         self._scripts = scripts
         self._keys = keys
         self._now = now
@@ -133,7 +140,7 @@ class RedisSpendStore:
         args = [
             hold.hold_id,
             str(record.charge_nano_usd),
-            encode_record(record),
+            self._texts.encode(record),
             str(len(hold.accounts)),
             str(record.tokens),
             *_forgotten(hold),
@@ -148,7 +155,7 @@ class RedisSpendStore:
             HoldStateError: It was settled.
         """
         kept_s = "" if is_dispatched else str(KEPT_AFTER_END_S)
-        args = [hold.hold_id, encode_record(record), str(len(hold.accounts)), kept_s]
+        args = [hold.hold_id, self._texts.encode(record), str(len(hold.accounts)), kept_s]
         return replies.to_ended(hold, await self._run("release", hold, args))
 
     async def expire(self, hold: Hold) -> Ended:
@@ -201,7 +208,7 @@ class RedisSpendStore:
         args = [
             hold.hold_id,
             str(hold.amount_nano_usd),
-            encode_record(expired(hold, self._now())),
+            self._texts.encode(expired(hold, self._now())),
             str(len(hold.accounts)),
             "1" if is_forced else "",
             str(KEPT_AFTER_WINDOW_S),
