@@ -4,7 +4,7 @@ The direct wire: one call to one deployment, over HTTP as OpenAI speaks it.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import cache
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -82,8 +82,15 @@ class Wire:
         limits = deployment.timeouts
         rest_s = limits.first_event_s if call.is_stream else limits.non_stream_s
         try:
-            async with asyncio.timeout(limits.connect_s + rest_s) as limit:
-                response = await self._post(call, deployment)
+            # One limit for both, because each costs time to set up: first for the connection.
+            async with asyncio.timeout(limits.connect_s) as limit:
+
+                def on_sent() -> None:
+                    if not limit.expired():
+                        limit.reschedule(asyncio.get_running_loop().time() + rest_s)
+                    call.on_sent(deployment)
+
+                response = await self._post(call, deployment, on_sent)
                 try:
                     if call.is_stream and _is_success(response):
                         return await open_stream(
@@ -109,21 +116,19 @@ class Wire:
             await self._session.close()
             self._session = None
 
-    async def _post(self, call: UpstreamCall, deployment: Deployment) -> aiohttp.ClientResponse:
+    async def _post(
+        self, call: UpstreamCall, deployment: Deployment, on_sent: Callable[[], None]
+    ) -> aiohttp.ClientResponse:
         # A client's headers would be added here, by an allow-list; it is empty.
         headers = {}
         if deployment.api_key is not None:
             headers["Authorization"] = f"Bearer {deployment.api_key}"
         return await self._opened().post(
             _url(url_of(deployment, call.endpoint.path)),
-            data=_Announced(
-                orjson.dumps(outgoing_body(call, deployment)),
-                before=partial(call.on_sent, deployment),
-            ),
+            data=_Announced(orjson.dumps(outgoing_body(call, deployment)), before=on_sent),
             headers=headers,
             # A redirect would carry the key to wherever it points.
             allow_redirects=False,
-            timeout=_timeout(deployment.timeouts.connect_s),
         )
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -132,6 +137,8 @@ class Wire:
                 # How many calls run at once is decided by limits and providers, not by a pool.
                 connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                # See `send`.
+                timeout=aiohttp.ClientTimeout(),
                 headers={
                     "Content-Type": "application/json",
                     "Accept-Encoding": "identity",
@@ -174,17 +181,10 @@ class Wire:
         return WholeAnswer(deployment=deployment, body=body, members=answer, attempts=())
 
 
-# Of both the set is the configuration's, so the caches do not grow.
-
-
 @cache
 def _url(text: str) -> URL:
+    """The set of addresses is the configuration's, so the cache does not grow."""
     return URL(text)
-
-
-@cache
-def _timeout(connect_s: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(connect=connect_s)
 
 
 class _Announced(aiohttp.BytesPayload):

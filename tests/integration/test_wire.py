@@ -4,6 +4,7 @@ The direct wire, over real sockets: what is sent, and what becomes of every kind
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
@@ -258,6 +259,47 @@ async def test_cancelling_closes_the_connection(wire: Wire, *, is_stream: bool) 
         with pytest.raises(asyncio.CancelledError):
             await sending
         await asyncio.wait_for(provider.left.wait(), 1)
+
+
+async def test_a_connection_that_never_stands(wire: Wire) -> None:
+    """
+    A host that takes no more connections is given up after `connect_s`, not after an answer's time.
+    """
+    limits = Timeouts(connect_s=0.1, first_event_s=60, non_stream_s=60)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        host, port = server.getsockname()
+        # They fill its queue: whoever comes after them hears nothing.
+        waiting = [socket.socket() for _ in range(3)]
+        for each in waiting:
+            each.settimeout(0)
+            each.connect_ex((host, port))
+        async with asyncio.timeout(10):
+            error = await failure(
+                wire, f"http://{host}:{port}/v1", is_stream=False, timeouts=limits
+            )
+        for each in waiting:
+            each.close()
+
+    assert error.has_timed_out
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_an_answer_has_its_own_time(wire: Wire, *, is_stream: bool) -> None:
+    """
+    A provider that was reached at once may take longer to answer than a connection to stand.
+    """
+    limits = Timeouts(connect_s=0.1, first_event_s=60, non_stream_s=60)
+    said = STREAM + CONTENT + DONE + STREAM_END if is_stream else answer(COMPLETION)
+    async with scripted_provider(Act.WAIT, said) as provider:
+        sending = asyncio.create_task(
+            send(wire, provider.url, is_stream=is_stream, timeouts=limits)
+        )
+        await provider.arrived.wait()
+        done, _ = await asyncio.wait([sending], timeout=0.2)
+        provider.go.set()
+
+        assert not done
+        assert isinstance(await sending, StreamAnswer if is_stream else WholeAnswer)
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
