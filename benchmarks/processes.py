@@ -76,7 +76,9 @@ class Measured:
 
 def _resident_kib(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0])
+    # A process that has ended, and that nobody has asked about yet, has none.
+    _, _, found = status.partition("VmRSS:")
+    return int(found.split()[0]) if found else 0
 
 
 @contextmanager

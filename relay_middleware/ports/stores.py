@@ -142,7 +142,7 @@ class SpendStore(Protocol):
         Args:
             record: For the journal, where a provider was called or the hold had expired.
             is_dispatched: Whether a provider was called. If not, nobody will acknowledge the hold:
-                it is forgotten after 10 minutes.
+                it is forgotten after the time of `stores/retention.py`.
 
         Raises:
             HoldStateError: It was settled. Nothing was changed.

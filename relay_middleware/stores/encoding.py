@@ -38,7 +38,7 @@ class RecordTexts:
     """
 
     def __init__(self) -> None:
-        self._written: OrderedDict[bytes, RequestEnded] = OrderedDict()
+        self._written: OrderedDict[str, RequestEnded] = OrderedDict()
 
     def encode(self, record: RequestEnded) -> str:
         """
@@ -50,13 +50,14 @@ class RecordTexts:
         """
         members = journaled.encode_record(record)
         try:
-            text = orjson.dumps(members)
+            # The bytes that orjson makes take 4 KB, however short they are.
+            text = orjson.dumps(members).decode()
         except orjson.JSONEncodeError:
             return json.dumps(members)
         self._written[text] = record
         if len(self._written) > MAX_WRITTEN:
             self._written.popitem(last=False)
-        return text.decode()
+        return text
 
     def decode(self, text: bytes) -> RequestEnded:
         """
@@ -65,7 +66,7 @@ class RecordTexts:
         Raises:
             JournaledError: It says none.
         """
-        written = self._written.pop(text, None)
+        written = self._written.pop(text.decode("utf-8", "replace"), None)
         return decode_record(text) if written is None else written
 
 

@@ -40,7 +40,7 @@ from relay_middleware.stores.local_accounts import Account, Accounts
 from relay_middleware.stores.local_rates import Places, RequestCounter, TokenCounter
 from relay_middleware.stores.lock import FolderLock
 from relay_middleware.stores.rate_limits import limit_of
-from relay_middleware.stores.retention import KEPT_AFTER_END_S
+from relay_middleware.stores.retention import KEPT_IN_PROCESS_S
 
 
 @dataclass(slots=True)
@@ -377,7 +377,7 @@ class LocalSpendStore:
         return [self._accounts.of(hold.customer_id, item.window) for item in hold.accounts]
 
     def _forget_later(self, hold_id: HoldId) -> None:
-        forgotten_at = self._clock.now() + timedelta(seconds=KEPT_AFTER_END_S)
+        forgotten_at = self._clock.now() + timedelta(seconds=KEPT_IN_PROCESS_S)
         self._holds[hold_id].forgotten_at = forgotten_at
         self._forgotten_at.append((forgotten_at, hold_id))
 

@@ -72,24 +72,24 @@ async def test_local_store_says_which_folder_it_cannot_use(tmp_path: Path) -> No
 
 async def test_local_store_remembers_from_the_last_acknowledgement(tmp_path: Path) -> None:
     """
-    Acknowledged at minutes 0 and 5, a hold is remembered at minute 14, and forgotten at 15.
+    Acknowledged at seconds 0 and 30, a hold is remembered at second 89, and forgotten at 90.
     """
     clock = FakeClock(AT)
     store = await warm(tmp_path, clock)
     await settle(store, hold("a", 1), 1)
     await store.acknowledge([(ALICE, HoldId("a"))])
-    clock.advance(minutes=5)
+    clock.advance(seconds=30)
     await store.acknowledge([(ALICE, HoldId("a"))])
 
-    clock.advance(minutes=9)
+    clock.advance(seconds=59)
     assert await state_of("a", store) is HoldState.SETTLED
-    clock.advance(minutes=1)
+    clock.advance(seconds=1)
     assert await state_of("a", store) is HoldState.OPEN
 
 
 async def test_local_store_waits_for_the_ledger_after_dispatch_only(tmp_path: Path) -> None:
     """
-    Never acknowledged: released before dispatch, a hold is forgotten after 10 minutes; after, kept.
+    Never acknowledged: released before dispatch, a hold is forgotten after a minute; after, kept.
     """
     clock = FakeClock(AT)
     store = await warm(tmp_path, clock)
