@@ -7,7 +7,7 @@ KEPT_AFTER_END_S = 600
 
 KEPT_IN_PROCESS_S = 60
 """The same where the only process that can repeat a command is the store's own: it does so within
-seconds. Each hold takes some 580 bytes (measured), so ten minutes of them at 1,700 requests a second
+seconds. Each hold takes some 580 bytes (measured): ten minutes of them at 1,700 requests a second
 would be 590 MB."""
 
 KEPT_AFTER_WINDOW_S = 40 * 86_400

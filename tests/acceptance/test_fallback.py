@@ -15,6 +15,9 @@ pytestmark = pytest.mark.anyio
 
 SILENCE_S = 0.25
 
+SHORT = {"connect_s": SILENCE_S, "first_event_s": SILENCE_S, "non_stream_s": SILENCE_S}
+"""Of those alone that never answer: on a busy machine the others may take longer."""
+
 WAYS = ["closed", "silent", "500"]
 
 
@@ -40,9 +43,7 @@ def dead(provider: str, way: str, number: int) -> dict[str, object]:
     """Return a deployment of `smart` that fails in one of the three ways."""
     if way == "closed":
         return deployment(f"http://127.0.0.1:{free_port()}")
-    # Those that answer have their time: on a busy machine that may be longer.
-    short = {"connect_s": SILENCE_S, "first_event_s": SILENCE_S, "non_stream_s": SILENCE_S}
-    return {**deployment(provider, profile=f"{way}{number}"), "timeouts": short}
+    return {**deployment(provider, profile=f"{way}{number}"), "timeouts": SHORT}
 
 
 def configuration(
@@ -162,7 +163,10 @@ async def test_failure_before_content_falls_back(
     """
     simulator.set("ill", behaviour)
     config = configuration(
-        [deployment(provider, profile="ill"), deployment(provider, name="backup")],
+        [
+            {**deployment(provider, profile="ill"), "timeouts": SHORT},
+            deployment(provider, name="backup"),
+        ],
         fallbacks=[{"smart": ["backup"]}],
     )
     async with running(tmp_path, config, simulator) as world:
