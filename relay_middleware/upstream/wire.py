@@ -4,7 +4,7 @@ The direct wire: one call to one deployment, over HTTP as OpenAI speaks it.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -84,12 +84,7 @@ class Wire:
         try:
             # One limit for both, because each costs time to set up: first for the connection.
             async with asyncio.timeout(limits.connect_s) as limit:
-
-                def on_sent() -> None:
-                    if not limit.expired():
-                        limit.reschedule(asyncio.get_running_loop().time() + rest_s)
-                    call.on_sent(deployment)
-
+                on_sent = partial(_note_sent, call, deployment, limit, rest_s)
                 response = await self._post(call, deployment, on_sent)
                 try:
                     if call.is_stream and _is_success(response):
@@ -179,6 +174,15 @@ class Wire:
         if answer is None or is_error:
             raise _broken(deployment, response)
         return WholeAnswer(deployment=deployment, body=body, members=answer, attempts=())
+
+
+def _note_sent(
+    call: UpstreamCall, deployment: Deployment, limit: asyncio.Timeout, rest_s: float
+) -> None:
+    """The connection stands: from here on the time of the answer counts."""
+    if not limit.expired():
+        limit.reschedule(asyncio.get_running_loop().time() + rest_s)
+    call.on_sent(deployment)
 
 
 @cache
