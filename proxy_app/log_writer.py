@@ -82,7 +82,9 @@ class LogWriter:
         main = threading.main_thread()
         while main.is_alive():
             main.join(GATHER_S)
-            self.write_waiting(wait_s=0)
+            # While nobody reads, what waits is not copied ten times a second.
+            if self._ready.poll(0):
+                self.write_waiting(wait_s=0)
         self.write_waiting(wait_s=LAST_S)
 
     def write_waiting(self, *, wait_s: float) -> None:

@@ -11,8 +11,8 @@ def keep_what_is_there() -> None:
     Leave all that was imported and made so far out of collections, and give back what the start has
     left over.
 
-    LiteLLM alone makes 300,000 objects. A collection that looks at them takes some tenths of a
-    second, in which nobody is served (0.1 to 0.4 s, measured), and finds nothing.
+    LiteLLM alone makes 300,000 objects. A collection that looks at them takes 0.18 s of CPU
+    (measured), in which nobody is served, and finds nothing.
     """
     gc.collect()
     gc.freeze()

@@ -71,7 +71,6 @@ class Parts:
     services: Services
     database: Database
     spend: SpendStore
-    rates: WindowRateLimiter
     directory: SqlDirectory
     spool: FileSpool
     journal: QueueJournal
@@ -122,7 +121,6 @@ def compose(config: Config) -> Parts:
         services=services,
         database=database,
         spend=stores.spend,
-        rates=stores.rates,
         directory=directory,
         spool=spool,
         journal=stores.journal,
@@ -186,12 +184,6 @@ def _upstream(config: Config, clock: Clock) -> tuple[LiteLlmUpstream, tuple[str,
         cooldown_time_s=config.router_settings.cooldown_time,
     )
     return upstream, tuple(warning.message for warning in planned.warnings)
-
-
-_RANDOM_BYTES = 10
-"""Of an identifier: 74 bits of them are used."""
-
-_IDS_AT_ONCE = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +274,12 @@ def _customer_rules(config: Config) -> CustomerRules:
         default_tier=config.customers.default_tier,
         trusts_header=config.customers.trust_header,
     )
+
+
+_RANDOM_BYTES = 10
+"""Of an identifier: 74 bits of them are used."""
+
+_IDS_AT_ONCE = 400
 
 
 class RequestIds:

@@ -28,7 +28,6 @@ from relay_middleware.ports.stores import Spend
 _ASKED_AT_ONCE = 1000
 """Identifiers in one statement, of which each database takes some thousands."""
 
-
 MAX_CUSTOMERS = 100_000
 """Of whom it is remembered that they have their row; some 10 MB."""
 

@@ -354,14 +354,25 @@ def test_remembered_windows_are_the_same(
 
 def test_calendars_are_forgotten_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    With room for two calendars, windows of the 31 that there are in one zone are right twice.
+    With room for two calendars, windows of the 31 that there are in one zone are right twice, and
+    are found anew each time.
     """
+    found = []
+
+    def finding(at: datetime, calendar: Calendar) -> tuple[PeriodWindow, ...]:
+        found.append(calendar)
+        return windows_of(at, calendar)
+
     monkeypatch.setattr(periods, "MAX_CALENDARS", 2)
+    monkeypatch.setattr(periods, "windows_of", finding)
     windows = Windows()
     at = datetime(2026, 11, 25, tzinfo=UTC)
+    calendars = [Calendar(anchor_day=day) for day in range(1, 32)] * 2
 
-    for calendar in [Calendar(anchor_day=day) for day in range(1, 32)] * 2:
+    for calendar in calendars:
         assert windows.at(at, calendar) == windows_of(at, calendar)
+        assert windows.at(at, calendar) == windows_of(at, calendar)
+    assert found == calendars
 
 
 def test_a_whole_window_after_a_change_needs_no_waiting() -> None:
