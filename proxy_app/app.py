@@ -45,7 +45,7 @@ def create_app(relay: Relay, config: Config) -> ASGIApp:
         ],
         exception_handlers={HTTPException: _in_envelope},
     )
-    app = RelayMiddleware(app, relay=relay)
+    app = RelayMiddleware(app, relay=relay, is_outermost=True)
     if config.cors_origins:
         # Outermost: a preflight carries no key. Without credentials `*` exposes every header.
         app = CORSMiddleware(

@@ -8,7 +8,6 @@ window.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
@@ -40,6 +39,7 @@ from relay_middleware.core.tiers import (
     output_cap,
     spend_limits_of,
 )
+from relay_middleware.core.values import dataclass
 from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.reserving import Reserving, Wanted
 from relay_middleware.services import Services

@@ -9,12 +9,10 @@ from collections.abc import (
     Awaitable,
     Callable,
     Iterable,
-    Iterator,
     Mapping,
     MutableMapping,
     Sequence,
 )
-from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -34,20 +32,19 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HeaderPairs = Sequence[tuple[bytes, bytes]]
 
-WRITE_TIMEOUT_S = 60.0
-"""Longest wait for a client to take what was sent; past it the client counts as gone."""
-
-READ_TIMEOUT_S = 30.0
-"""Longest wait for the next piece of a body: a client that sends none must not keep its place."""
-
 
 class ClientGoneError(Exception):
     """The client hung up before its request was complete."""
 
 
-async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> bytes:
+async def read_body(
+    receive: Receive, headers: Headers, patience: Patience, *, limit_bytes: int
+) -> bytes:
     """
     Return the whole request body.
+
+    Args:
+        patience: Bounds the wait for each piece.
 
     Raises:
         RefusedError: 408, it stopped coming; 413, it is longer than *limit_bytes*; 415, it is
@@ -57,27 +54,25 @@ async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> 
     for encoding in headers.get(b"content-encoding", ()):
         if encoding.strip().lower() not in {b"", b"identity"}:
             raise RefusedError(refusals.unsupported_content_encoding(encoding.decode("latin-1")))
-    too_large = RefusedError(refusals.body_too_large(limit_bytes))
     for length in headers.get(b"content-length", ()):
         if length.isdigit() and int(length) > limit_bytes:
-            raise too_large
+            raise RefusedError(refusals.body_too_large(limit_bytes))
     pieces: list[bytes] = []
     size = 0
-    with Patience(READ_TIMEOUT_S) as patience:
-        while True:
-            try:
-                message = await patience.wait(receive())
-            except TimeoutError:
-                raise RefusedError(refusals.body_timeout(READ_TIMEOUT_S)) from None
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            piece = message.get("body", b"")
-            size += len(piece)
-            if size > limit_bytes:
-                raise too_large
-            pieces.append(piece)
-            if not message.get("more_body", False):
-                return b"".join(pieces)
+    while True:
+        try:
+            message = await patience.wait(receive())
+        except TimeoutError:
+            raise RefusedError(refusals.body_timeout(patience.limit_s)) from None
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limit_bytes:
+            raise RefusedError(refusals.body_too_large(limit_bytes))
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return b"".join(pieces)
 
 
 def decode_json(body: bytes) -> object:
@@ -164,16 +159,11 @@ class ClientWatch:
         if self._callback is not None:
             self._callback()
 
-    @contextmanager
-    def calling(self, callback: Callable[[], None]) -> Iterator[None]:
-        """Call *callback* when the client goes while the context lasts; at once if it has gone."""
+    def when_gone(self, callback: Callable[[], None] | None) -> None:
+        """Call *callback*, and none before it, when the client goes; at once if it has gone."""
         self._callback = callback
-        if self.is_gone:
+        if self.is_gone and callback is not None:
             callback()
-        try:
-            yield
-        finally:
-            self._callback = None
 
     def stop(self) -> None:
         """Stop listening."""
@@ -189,10 +179,14 @@ class Responder:
         status_code: What was sent, or None before that.
     """
 
-    def __init__(self, send: Send, watch: ClientWatch) -> None:
+    def __init__(self, send: Send, watch: ClientWatch, patience: Patience) -> None:
+        """
+        Args:
+            patience: Bounds each wait for the client to take what is sent.
+        """  # fmt: skip
         self._send = send
         self._watch = watch
-        self._patience = Patience(WRITE_TIMEOUT_S)
+        self._patience = patience
         self.status_code: int | None = None
 
     async def start(self, status_code: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -208,25 +202,27 @@ class Responder:
         opening = self._opening(status_code, [*described(body), *headers])
         await self._deliver(opening, _part(body, is_last=True))
 
-    def close(self) -> None:
-        """Send nothing more."""
-        self._patience.close()
-
     def _opening(self, status_code: int, headers: Iterable[tuple[bytes, bytes]]) -> Message:
         if not self._watch.is_gone:
             self.status_code = status_code
         return {"type": "http.response.start", "status": status_code, "headers": list(headers)}
 
-    async def _deliver(self, *messages: Message) -> None:
+    async def _deliver(self, message: Message, rest: Message | None = None) -> None:
+        if self._watch.is_gone:
+            return
         try:
-            for message in messages:
-                if self._watch.is_gone:
-                    return
-                await self._patience.wait(self._send(message))
+            await self._patience.wait(
+                self._send(message) if rest is None else self._send_both(message, rest)
+            )
         except (OSError, TimeoutError):
             # ASGI lets a server raise OSError when the client has gone. The answer is charged
             # all the same, so whoever produces it must go on.
             self._watch.mark_gone()
+
+    async def _send_both(self, message: Message, rest: Message) -> None:
+        await self._send(message)
+        if not self._watch.is_gone:
+            await self._send(rest)
 
 
 def _part(body: bytes, *, is_last: bool) -> Message:

@@ -6,9 +6,8 @@ answer is read and settled whatever becomes of the client. Once a hold is open e
 through `Settlement`; the `finally` of `run` is the net under all of them.
 """
 
-import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import orjson
@@ -26,6 +25,7 @@ from relay_middleware.core.refusals import Refusal, RefusedError
 from relay_middleware.core.sse import EventStreamDecoder, EventTooLongError
 from relay_middleware.core.streams import StreamAnnotator
 from relay_middleware.core.usage import UsageSource
+from relay_middleware.draining import Draining
 from relay_middleware.ending import vacate
 from relay_middleware.errors import (
     NoDeploymentError,
@@ -91,9 +91,13 @@ class Completion:
             RefusedError: No provider gave an answer, or one refused the request as wrong.
         """
         try:
-            async with asyncio.timeout(None) as limit:
-                with self._draining(limit):
-                    answer = await self._receive()
+            with Draining(
+                self._watch,
+                self._services.drains,
+                self._admitted.hold.customer_id,
+                self._note_gone,
+            ):
+                answer = await self._receive()
             # Outside of the limit: a settle must not be cut off in its middle.
             await self._conclude(answer)
         except UpstreamError as error:
@@ -105,31 +109,15 @@ class Completion:
             if not self._settlement.is_ended:
                 await self._settle_unfinished()
 
-    @contextlib.contextmanager
-    def _draining(self, limit: asyncio.Timeout) -> Iterator[None]:
-        """Limit the work from the moment that the client goes (DESIGN 5.13)."""
-        drains, customer_id = self._services.drains, self._admitted.hold.customer_id
-        seconds = 0.0
-
-        def begin() -> None:
-            nonlocal seconds
-            self._vacate()
-            if self._reckoning.is_read_on(self._at_work):
-                seconds = drains.enter(customer_id)
-            limit.reschedule(asyncio.get_running_loop().time() + seconds)
-
-        try:
-            with self._watch.calling(begin):
-                yield
-        finally:
-            if seconds:
-                drains.leave(customer_id)
-
-    def _vacate(self) -> None:
-        """Let the customer's next request in: nobody waits for this one any more (DESIGN 5.13)."""
+    def _note_gone(self) -> bool:
+        """
+        Let the customer's next request in, because nobody waits for this one any more; return
+        whether its answer is read on (DESIGN 5.13).
+        """
         hold = self._admitted.hold
         if hold.max_concurrency is not None:
             self._services.background.spawn(vacate(self._services, hold))
+        return self._reckoning.is_read_on(self._at_work)
 
     async def _receive(self) -> Answer | None:
         """Have the request answered, a stream to its end; None if the client was gone before."""

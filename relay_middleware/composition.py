@@ -29,7 +29,7 @@ from relay_middleware.ports.stores import Clock, SpendStore
 from relay_middleware.services import CustomerRules, Services
 from relay_middleware.stores.breaker import Breaker, BreakingScripts
 from relay_middleware.stores.connection import RedisScripts
-from relay_middleware.stores.encoding import RecordTexts
+from relay_middleware.stores.encoding import Texts
 from relay_middleware.stores.keys import Keys
 from relay_middleware.stores.local import LocalSpendStore
 from relay_middleware.stores.multiplexed import MultiplexedScripts, can_multiplex
@@ -97,8 +97,9 @@ def compose(config: Config) -> Parts:
     upstream, warnings = _upstream(config, clock)
     database = Database(config.database_url)
     directory = SqlDirectory(database)
-    spool = FileSpool(state_dir=_spool_dir(config, database), worker_id=worker_id)
-    stores = _stores(config, clock, database, spool, worker_id)
+    texts = Texts()
+    spool = FileSpool(state_dir=_spool_dir(config, database), worker_id=worker_id, texts=texts)
+    stores = _stores(config, clock, database, spool, worker_id=worker_id, texts=texts)
     tokenizer = LiteLlmTokenizer()
     services = Services(
         directory=directory,
@@ -196,7 +197,13 @@ class _Stores:
 
 
 def _stores(
-    config: Config, clock: Clock, database: Database, spool: FileSpool, worker_id: str
+    config: Config,
+    clock: Clock,
+    database: Database,
+    spool: FileSpool,
+    *,
+    worker_id: str,
+    texts: Texts,
 ) -> _Stores:
     ledger = SqlLedger(database)
 
@@ -224,7 +231,6 @@ def _stores(
     breaker = Breaker(monotonic_s=time.monotonic, most_at_once=unguarded.most_at_once)
     scripts = BreakingScripts(unguarded, breaker)
     keys = Keys(config.redis_prefix)
-    texts = RecordTexts()
     spend = RedisSpendStore(scripts, now=clock.now, keys=keys, texts=texts)
     stream = StreamJournal(
         config.redis_url,

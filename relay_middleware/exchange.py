@@ -75,7 +75,7 @@ class Exchange:
         self._method: str = scope["method"]
         self._headers = collect_headers(scope["headers"])
         self._watch = ClientWatch(receive)
-        self._responder = Responder(send, self._watch)
+        self._responder = Responder(send, self._watch, services.waits.writing)
         self._admission = Admission(services)
         self._request_id = services.new_request_id()
         self._line = RequestLine(self._request_id, self._method, path)
@@ -103,7 +103,6 @@ class Exchange:
             await self._refuse(refusals.internal_error())
         finally:
             self._watch.stop()
-            self._responder.close()
             self._line.status = self._responder.status_code or NO_ANSWER
             self._line.is_client_gone = self._watch.is_gone or self._line.is_client_gone
             self._line.duration_ms = round((time.perf_counter() - started_s) * 1000, 3)
@@ -143,7 +142,10 @@ class Exchange:
         key = await self._key()
         self._line.api_key_id = key.api_key_id
         body = await read_body(
-            self._receive, self._headers, limit_bytes=self._services.max_body_bytes
+            self._receive,
+            self._headers,
+            self._services.waits.reading,
+            limit_bytes=self._services.max_body_bytes,
         )
         self._watch.start()
         call = endpoint.parse(decode_json(body))

@@ -36,6 +36,7 @@ class RelayMiddleware:
         prefix: str = "/v1",
         customer: CustomerOf | None = None,
         trust_header: bool | None = None,
+        is_outermost: bool = False,
     ) -> None:
         """
         Args:
@@ -46,12 +47,15 @@ class RelayMiddleware:
                 where it returns None: the header decides, and needs a Relay key.
             trust_header: Whether the header is believed without a key: only behind a proxy that
                 sets it itself. None: as the configuration says.
+            is_outermost: Whether nothing but the server's end cancels a request, as a time limit of
+                the host's would: then no task is needed that goes on.
         """  # fmt: skip
         self.app = app
         self.relay = relay
         self.prefix = f"/{prefix.strip('/')}/"
         self._customer = customer
         self._trust_header = trust_header
+        self._is_shielded = not is_outermost
         if trust_header:
             log.warning("configuration_warning", warning=TRUSTED_HEADER)
 
@@ -76,7 +80,7 @@ class RelayMiddleware:
             log.error("not_started", reason=str(error))  # noqa: TRY400 - in words, for the operator
             await send_refusal(send, refusals.enforcement_unavailable())
             return
-        await self.relay.handle(scope, receive, send, path=path)
+        await self.relay.handle(scope, receive, send, path=path, is_shielded=self._is_shielded)
 
     async def _host(self, scope: Scope, receive: Receive, send: Send) -> None:
         calls = self.relay.calls_for_request(

@@ -2,7 +2,7 @@
 Reckoning: what an answer has used, as it was reported, as it was counted, or at most.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from relay_middleware.admission import Admitted
@@ -18,6 +18,7 @@ from relay_middleware.core.usage import (
     within_cap,
     without_output,
 )
+from relay_middleware.core.values import dataclass
 from relay_middleware.ports.providers import StreamAnswer, WholeAnswer
 
 

@@ -23,7 +23,7 @@ from relay_middleware.errors import ConfigurationError, StoreUnavailableError
 from relay_middleware.exchange import Exchange, ignore_receipt
 from relay_middleware.host_requests import CustomerOf, customer_of
 from relay_middleware.ledger.migrations import migrate
-from relay_middleware.services import Services
+from relay_middleware.services import Background, Services
 from relay_middleware.vitals import Vitals, is_enforcing, vitals_of
 
 log = structlog.get_logger("relay")
@@ -190,6 +190,7 @@ class Relay:
         path: str,
         customer_id: CustomerId | None = None,
         on_receipt: Callable[[Receipt], None] = ignore_receipt,
+        is_shielded: bool = True,
     ) -> None:
         """
         Serve one HTTP request.
@@ -199,6 +200,8 @@ class Relay:
             customer_id: The customer for whom the host application vouches. Then no key is asked
                 for, and no header names another.
             on_receipt: Called once with what an answer was charged, when it is settled.
+            is_shielded: Whether an answer under way goes on when the caller is cancelled. Where
+                not, it is cut off, and charged for what came; which saves a task.
 
         Raises:
             ConfigurationError: Another event loop has opened the relay.
@@ -218,13 +221,11 @@ class Relay:
             customer_id=customer_id,
             on_receipt=on_receipt,
         )
-        task = self._parts.services.background.spawn(exchange.run())
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            # Whoever cancels us, a provider may be at work: its answer is read and charged.
-            exchange.leave()
-            raise
+        background = self._parts.services.background
+        if is_shielded:
+            await _shielded(exchange, background)
+        else:
+            await background.run(exchange.run())
 
     async def text_for_customer(
         self, customer_id: str, system: str, user: str, model: str | None = None
@@ -271,6 +272,16 @@ class Relay:
             )
 
         return CustomerCalls(self.handle, find)
+
+
+async def _shielded(exchange: Exchange, background: Background) -> None:
+    task = background.spawn(exchange.run())
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        # Whoever cancels us, a provider may be at work: its answer is read and charged.
+        exchange.leave()
+        raise
 
 
 async def _opened(

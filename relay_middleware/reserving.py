@@ -5,7 +5,7 @@ request rates are counted in the same step.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
 from relay_middleware.core import limit_refusals
@@ -27,6 +27,7 @@ from relay_middleware.core.holds import (
 )
 from relay_middleware.core.refusals import Refusal, RefusedError
 from relay_middleware.core.tiers import OnOutage, Tier
+from relay_middleware.core.values import dataclass
 from relay_middleware.ending import give_back
 from relay_middleware.errors import NothingChangedError, StoreUnavailableError
 from relay_middleware.services import Services

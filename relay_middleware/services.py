@@ -7,7 +7,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.periods import Windows
@@ -16,12 +16,36 @@ from relay_middleware.open_holds import OpenHolds
 from relay_middleware.ports.books import CustomerDirectory, Journal, Spool
 from relay_middleware.ports.providers import Tokenizer, Upstream
 from relay_middleware.ports.stores import Clock, RateLimiter, SpendStore
-from relay_middleware.tasks import end
+from relay_middleware.tasks import Patience, end
 
 Result = TypeVar("Result")
 
+READ_TIMEOUT_S = 30.0
+"""Longest wait for the next piece of a body: a client that sends none must not keep its place."""
+
+WRITE_TIMEOUT_S = 60.0
+"""Longest wait for a client to take what was sent; past it the client counts as gone."""
+
+SETTLE_WAIT_S = 0.25
+"""Longest that an answer waits for its settle."""
+
 LAST_WORDS_S = 1.0
 """Longest wait for what cancelled work has begun: to give a hold back, to settle it."""
+
+
+class Waits:
+    """What requests wait for, and no longer than so."""
+
+    def __init__(
+        self,
+        *,
+        reading_s: float = READ_TIMEOUT_S,
+        writing_s: float = WRITE_TIMEOUT_S,
+        settling_s: float = SETTLE_WAIT_S,
+    ) -> None:
+        self.reading = Patience(reading_s)
+        self.writing = Patience(writing_s)
+        self.settling = Patience(settling_s)
 
 
 class Background:
@@ -38,6 +62,15 @@ class Background:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    async def run(self, work: Coroutine[None, None, None]) -> None:
+        """Do *work* in the task that calls, which `drain` waits for meanwhile."""
+        task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._tasks.add(task)
+        try:
+            await work
+        finally:
+            self._tasks.discard(task)
 
     async def drain(self, timeout_s: float) -> int:
         """Wait for all work, at most *timeout_s*, then cancel the rest; return how much it was."""
@@ -131,5 +164,6 @@ class Services:
     hold_ttl_s: float
     new_request_id: Callable[[], str]
     windows: Windows = field(default_factory=Windows)
+    waits: Waits = field(default_factory=Waits)
     background: Background = field(default_factory=Background)
     drains: Drains = field(default_factory=Drains)

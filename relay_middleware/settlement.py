@@ -12,10 +12,6 @@ from relay_middleware.core.records import Attempt, RequestEnded, released
 from relay_middleware.ending import give_back, tell
 from relay_middleware.reckoning import Consumption
 from relay_middleware.services import Services
-from relay_middleware.tasks import Patience
-
-SETTLE_WAIT_S = 0.25
-"""Longest that an answer waits for its settle."""
 
 
 class Settlement:
@@ -73,8 +69,8 @@ class Settlement:
         # or its store from here on, somebody finds it (upkeep.py).
         services.spool.ended(hold, record)
         services.open_holds.owe(hold, record)
-        with Patience(SETTLE_WAIT_S) as patience, contextlib.suppress(TimeoutError):
-            return await patience.wait(tell(services, hold, record))
+        with contextlib.suppress(TimeoutError):
+            return await services.waits.settling.wait(tell(services, hold, record))
         # Still owed: the next round of upkeep tells it again, and it counts once.
         return None
 

@@ -28,21 +28,35 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         _, left = await asyncio.wait(left, timeout=AGAIN_S)
 
 
+class _Wait:
+    """One that has begun."""
+
+    __slots__ = ("cancelling", "has_ended", "since_s", "task")
+
+    def __init__(self, task: asyncio.Task[Any], since_s: float) -> None:
+        self.task = task
+        self.since_s = since_s
+        self.cancelling = task.cancelling()
+        self.has_ended = False
+
+
 class Patience:
     """
-    Bounds many waits of one task, one after the other, each to the same time.
+    Bounds any number of waits, of any tasks of one event loop, each to the same time.
 
     As `asyncio.timeout` around each of them would, which costs 5 µs where this costs 1 (measured):
     there is one timer, which looks from time to time whether a wait has been going on for too long.
-    To be closed, or used as a context, so that nothing is left of it.
+    Whoever is done with it may close it, or use it as a context, so that no timer is left of it.
+
+    Attributes:
+        limit_s: The time.
     """
 
     def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._since_s: float | None = None
-        self._task: asyncio.Task[Any] | None = None
+        self.limit_s = limit_s
+        # In the order in which they began, which is that in which their time is up.
+        self._waits: dict[_Wait, None] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._has_ended = False
 
     async def wait(self, awaitable: Awaitable[T]) -> T:
         """
@@ -52,22 +66,20 @@ class Patience:
             TimeoutError: It took longer than the limit, and was cancelled.
         """
         loop = asyncio.get_running_loop()
-        task = self._task = cast("asyncio.Task[Any]", asyncio.current_task())
-        cancelling = task.cancelling()
-        self._has_ended = False
-        self._since_s = loop.time()
+        wait = _Wait(cast("asyncio.Task[Any]", asyncio.current_task(loop)), loop.time())
+        self._waits[wait] = None
         if self._timer is None:
-            self._timer = loop.call_later(self._limit_s, self._look)
+            self._timer = loop.call_later(self.limit_s, self._look)
         try:
             return await awaitable
         except asyncio.CancelledError:
-            if self._has_ended and task.cancelling() - 1 <= cancelling:
+            if wait.has_ended and wait.task.cancelling() - 1 <= wait.cancelling:
                 raise TimeoutError from None
             raise
         finally:
-            self._since_s = None
-            if self._has_ended:
-                task.uncancel()
+            del self._waits[wait]
+            if wait.has_ended:
+                wait.task.uncancel()
 
     def close(self) -> None:
         """Stop looking."""
@@ -83,16 +95,17 @@ class Patience:
 
     def _look(self) -> None:
         self._timer = None
-        if self._since_s is None or self._task is None:
-            return
         loop = asyncio.get_running_loop()
-        left_s = self._since_s + self._limit_s - loop.time()
-        if left_s > 0:
-            self._timer = loop.call_later(left_s, self._look)
-        else:
-            # It is suspended in `wait`: that is where the cancellation arrives.
-            self._has_ended = True
-            self._task.cancel()
+        now_s = loop.time()
+        for wait in self._waits:
+            ends_at_s = wait.since_s + self.limit_s
+            if ends_at_s > now_s:
+                self._timer = loop.call_at(ends_at_s, self._look)
+                return
+            if not wait.has_ended:
+                # Its task is suspended in `wait`: that is where the cancellation arrives.
+                wait.has_ended = True
+                wait.task.cancel()
 
 
 class Gathering:

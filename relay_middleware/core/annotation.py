@@ -7,11 +7,11 @@ provider's own bytes stay what they were.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from relay_middleware.core.money import NanoUsd, format_cents
 from relay_middleware.core.rates import RateStatus, TokenStatus
 from relay_middleware.core.usage import Usage, UsageSource
+from relay_middleware.core.values import dataclass
 
 MEMBERS = ("cost_cents", "relay")
 """What is added to a body. A provider's own members of these names (another Relay's) give way."""

@@ -6,7 +6,6 @@ every tokenizer that spends at least one byte on a token; one from counted token
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 
@@ -14,12 +13,14 @@ from relay_middleware.core.money import EXACT
 from relay_middleware.core.pricing import (
     INPUT_RATES,
     OUTPUT_RATES,
+    Ceiling,
     ModelPrice,
     RateCard,
     Rates,
     card_of,
     rate_of,
 )
+from relay_middleware.core.values import dataclass
 
 FRAMING_TOKENS_PER_INPUT = 16
 """What a provider wraps around a message. OpenAI's format takes 3 or 4 tokens (OpenAI cookbook,
@@ -163,38 +164,48 @@ def upper_bound_usd(
         is_upgradable: Whether the provider may serve a request that asks for no service tier by a
             dearer one.
     """
-    input_rates = _INPUT_RATES_BY_WRITES[cache_writes]
+    served = _served(service_tier, is_upgradable=is_upgradable)
+    ceilings = price.ceilings.get((served, cache_writes))
+    if ceilings is None:
+        ceilings = tuple(_ceilings(price, served, _INPUT_RATES_BY_WRITES[cache_writes]))
+        price.ceilings[served, cache_writes] = ceilings
     return max(
-        EXACT.add(
-            EXACT.multiply(_dearest(rates, input_rates), Decimal(input_tokens)),
-            EXACT.multiply(_dearest(rates, OUTPUT_RATES), Decimal(output_tokens)),
-        )
-        for regional in (price, *price.by_region.values())
-        for card in _cards(regional, service_tier, is_upgradable=is_upgradable)
-        for rates in _reachable(card, input_tokens)
+        [
+            EXACT.add(
+                EXACT.multiply(input_usd, input_tokens), EXACT.multiply(output_usd, output_tokens)
+            )
+            for threshold_tokens, input_usd, output_usd in ceilings
+            # The rates above a threshold need not be dearer than those below.
+            if input_tokens > threshold_tokens
+        ]
     )
 
 
-def _cards(
-    price: ModelPrice, service_tier: str | None, *, is_upgradable: bool
-) -> tuple[RateCard, ...]:
-    """The rates by which a request may be served; the standard ones always may."""
+_ANY = "any"
+
+
+def _served(service_tier: str | None, *, is_upgradable: bool) -> str:
+    """By what a request may be served beside the standard tier, in one of a few words."""
     asked = None if service_tier is None else service_tier.lower()
     if asked in _STANDARD or (asked is None and not is_upgradable):
-        return (price.standard,)
+        return ""
     if asked in (None, "auto"):
-        asked = _UPGRADED
-    if asked in _SERVED_AS_ASKED:
-        return (price.standard, card_of(price, asked))
-    return (price.standard, *price.by_service_tier.values())
+        return _UPGRADED
+    return asked if asked in _SERVED_AS_ASKED else _ANY
 
 
-def _reachable(card: RateCard, input_tokens: int) -> Iterator[Rates]:
-    """The rates that a request of at most *input_tokens* may get: the higher need not be dearer."""
-    yield card.base
-    for threshold_tokens, rates in card.above:
-        if input_tokens > threshold_tokens:
-            yield rates
+def _ceilings(price: ModelPrice, served: str, input_rates: tuple[str, ...]) -> Iterator[Ceiling]:
+    for regional in (price, *price.by_region.values()):
+        for card in _cards(regional, served):
+            for threshold_tokens, rates in ((-1, card.base), *card.above):
+                yield threshold_tokens, _dearest(rates, input_rates), _dearest(rates, OUTPUT_RATES)
+
+
+def _cards(price: ModelPrice, served: str) -> tuple[RateCard, ...]:
+    """The rates by which a request may be served; the standard ones always may."""
+    if served == _ANY:
+        return (price.standard, *price.by_service_tier.values())
+    return (price.standard, card_of(price, served)) if served else (price.standard,)
 
 
 def _dearest(rates: Rates, names: tuple[str, ...]) -> Decimal:

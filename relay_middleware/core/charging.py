@@ -3,7 +3,7 @@ Charging: what a request may cost at most, and what it did cost.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 
 from relay_middleware.core import limit_refusals
@@ -32,6 +32,7 @@ from relay_middleware.core.pricing import ModelPrice, cost_usd
 from relay_middleware.core.refusals import Refusal, RefusedError
 from relay_middleware.core.tiers import Margin
 from relay_middleware.core.usage import Usage
+from relay_middleware.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +70,10 @@ class Candidate:
         Returns:
             0 where nobody knows, which only those without a limit may ask for.
         """
-        caps = [None if self.price is None else self.price.max_output_tokens]
-        if self.is_output_capped:
-            caps.append(cap_tokens)
-        return min((cap for cap in caps if cap is not None), default=0)
+        own = None if self.price is None else self.price.max_output_tokens
+        if cap_tokens is None or not self.is_output_capped:
+            return own or 0
+        return cap_tokens if own is None else min(own, cap_tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +176,7 @@ def hold_amount(demand: Demand, output_cap_tokens: int | None) -> NanoUsd:
             model's own.
     """
     return max(
-        (_charge_bound(demand, candidate, output_cap_tokens) for candidate in demand.candidates),
+        [_charge_bound(demand, candidate, output_cap_tokens) for candidate in demand.candidates],
         default=NO_MONEY,
     )
 
@@ -230,11 +231,11 @@ def bound_tokens(demand: Demand, output_cap_tokens: int | None) -> int:
         output_cap_tokens: As for `hold_amount`.
     """
     return max(
-        (
+        [
             candidate.input_bound.tokens
             + demand.choices * candidate.output_tokens(output_cap_tokens)
             for candidate in demand.candidates
-        ),
+        ],
         default=0,
     )
 
@@ -355,10 +356,10 @@ def spend_remaining(
     Return the smallest remainder of the limits that apply to *hold*; None where none does.
     """
     return min(
-        (
+        [
             balance.remaining_nano_usd(account.limit_nano_usd)
             for account, balance in zip(hold.accounts, result.balances, strict=True)
             if account.limit_nano_usd is not None
-        ),
+        ],
         default=None,
     )

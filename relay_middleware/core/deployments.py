@@ -3,12 +3,13 @@ Deployments: concrete places where a model is served.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 
 from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.core.pricing import ModelPrice
 from relay_middleware.core.records import AttemptOutcome
+from relay_middleware.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,6 @@ Two things make a hold smaller: counting the input's tokens instead of its bytes
 cap. They share one second attempt.
 """
 
-from dataclasses import dataclass
-
 from relay_middleware.core.charging import (
     Demand,
     bound_tokens,
@@ -18,6 +16,7 @@ from relay_middleware.core.charging import (
 from relay_middleware.core.holds import Hold, NotReserved, TooManyTokens
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.tiers import OnInsufficient, Tier
+from relay_middleware.core.values import dataclass
 
 MAX_COUNTED_BYTES = 1024 * 1024
 """Longest body whose tokens are counted: 0.03 to 0.15 s of one core, measured."""

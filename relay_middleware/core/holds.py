@@ -12,7 +12,6 @@ not as an error: callers repeat what they are not sure of.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
@@ -20,6 +19,7 @@ from relay_middleware.core.identifiers import ApiKeyId, CustomerId, HoldId
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import PeriodWindow
 from relay_middleware.core.rates import RateStatus, TokenLimit, TokenStatus
+from relay_middleware.core.values import dataclass
 
 
 class HoldState(Enum):

@@ -14,13 +14,14 @@ not known here is of a later release: it is refused, and whoever reads keeps it 
 """
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import TypeVar
 
 from relay_middleware.core.holds import Account, Hold, HoldFacts, HoldState
 from relay_middleware.core.identifiers import ApiKeyId, CustomerId, DeploymentId, HoldId
+from relay_middleware.core.instants import from_us, to_us
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import Period, PeriodWindow
 from relay_middleware.core.rates import TokenLimit
@@ -34,8 +35,6 @@ Members = list[object]
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=Enum)
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class JournaledError(Exception):
@@ -62,7 +61,7 @@ def encode_hold(hold: Hold) -> Members:
         facts.model,
         facts.is_stream,
         facts.is_bound_exact,
-        _to_us(facts.reserved_at),
+        to_us(facts.reserved_at),
         hold.tokens,
         [[limit.notation, limit.limit_tokens, limit.window_s] for limit in hold.token_limits],
         hold.max_concurrency,
@@ -131,8 +130,8 @@ def encode_record(record: RequestEnded) -> Members:
         record.charge_nano_usd,
         record.hold_nano_usd,
         record.is_bound_exact,
-        _to_us(record.reserved_at),
-        _to_us(record.ended_at),
+        to_us(record.reserved_at),
+        to_us(record.ended_at),
         [_attempt_members(attempt) for attempt in record.attempts],
     ]
 
@@ -179,8 +178,8 @@ def _account_members(account: Account) -> Members:
     window = account.window
     return [
         window.period.value,
-        None if window.starts_at is None else _to_us(window.starts_at),
-        None if window.ends_at is None else _to_us(window.ends_at),
+        window.starts_at_us,
+        window.ends_at_us,
         account.limit_nano_usd,
     ]
 
@@ -241,8 +240,8 @@ def _attempt_members(attempt: Attempt) -> Members:
         attempt.deployment_model,
         attempt.outcome.value,
         attempt.status_code,
-        _to_us(attempt.started_at),
-        _to_us(attempt.ended_at),
+        to_us(attempt.started_at),
+        to_us(attempt.ended_at),
     ]
 
 
@@ -258,12 +257,6 @@ def _attempt(reader: "_Reader") -> Attempt:
     )
     reader.end()
     return attempt
-
-
-def _to_us(at: datetime) -> int:
-    # By hand: half the time of dividing by a timedelta, and up to nine of these a request.
-    since = at - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 class _Reader:
@@ -313,7 +306,7 @@ class _Reader:
     def instant(self) -> datetime:
         us = self.number()
         try:
-            return _EPOCH + timedelta(microseconds=us)
+            return from_us(us)
         except OverflowError:
             raise self._wrong(f"{us} is no instant") from None
 

@@ -2,11 +2,11 @@
 API keys: what a client presents, and what it may do with it.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha256
 
 from relay_middleware.core.identifiers import ApiKeyId, CustomerId
+from relay_middleware.core.values import dataclass
 
 KEY_PREFIX = "mr_sk_"
 

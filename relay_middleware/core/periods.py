@@ -14,9 +14,12 @@ period, for the end of the window in which it was made.
 from bisect import bisect_left
 from calendar import monthrange
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import Enum
+
+from relay_middleware.core.instants import to_us
+from relay_middleware.core.values import dataclass
 
 LAST_ANCHOR_DAY = 31
 """A month that has no such day begins on its last one."""
@@ -86,18 +89,26 @@ class PeriodWindow:
         starts_at: First instant inside, UTC; None for a lifetime.
         ends_at: First instant after, UTC; None for a lifetime.
         key: Name of the account's period in keys: `month:1793491200`, or `lifetime`.
+        starts_at_us: *starts_at* as it is written down; as *ends_at_us*.
     """
 
     period: Period
     starts_at: datetime | None
     ends_at: datetime | None
     key: str = field(init=False, compare=False, repr=False)
+    starts_at_us: int | None = field(init=False, compare=False, repr=False)
+    ends_at_us: int | None = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         key = self.period.value
         if self.starts_at is not None:
             key = f"{key}:{int(self.starts_at.timestamp())}"
+        starts_at_us = None if self.starts_at is None else to_us(self.starts_at)
+        ends_at_us = None if self.ends_at is None else to_us(self.ends_at)
+        # Once, because windows are kept, and each request needs them all.
         object.__setattr__(self, "key", key)
+        object.__setattr__(self, "starts_at_us", starts_at_us)
+        object.__setattr__(self, "ends_at_us", ends_at_us)
 
     def contains(self, at: datetime) -> bool:
         """Say whether the aware instant *at* lies inside."""

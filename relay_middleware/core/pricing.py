@@ -7,11 +7,12 @@ nothing here rounds.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 
 from relay_middleware.core.money import EXACT
 from relay_middleware.core.usage import Usage, split
+from relay_middleware.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,10 @@ class RateCard:
     above: tuple[tuple[int, Rates], ...] = ()
 
 
+Ceiling = tuple[int, Decimal, Decimal]
+"""Input tokens above which it counts, and the dearest rates of input and output, in US dollars."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelPrice:
     """
@@ -61,6 +66,7 @@ class ModelPrice:
         max_output_tokens: Most output of one choice, or None where unknown.
         may_reason: Whether the model is known to think before it answers, if only when asked to.
         is_media_priced: Whether tokens tell what images, audio and video in the input cost.
+        ceilings: What `bounds` has made of it, by what it was asked for: each request asks.
     """
 
     standard: RateCard
@@ -70,6 +76,9 @@ class ModelPrice:
     max_output_tokens: int | None = None
     may_reason: bool = False
     is_media_priced: bool = True
+    ceilings: dict[object, tuple[Ceiling, ...]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,20 +176,21 @@ def cost_usd(price: ModelPrice, usage: Usage) -> Decimal:
     )
     card = card_of(_price_in(price, usage.region), usage.service_tier)
     rates = rates_at(card, input_tokens)
-    products = (
-        (rates.input_usd, parts.text_input_tokens),
-        (rate_of(rates, "cached_input_usd"), parts.cached_input_tokens),
-        (rate_of(rates, "cache_write_input_usd"), parts.cache_write_input_tokens),
-        (rate_of(rates, "cache_write_1h_input_usd"), parts.cache_write_1h_input_tokens),
-        (rate_of(rates, "audio_input_usd"), parts.audio_input_tokens),
-        (rates.output_usd, parts.text_output_tokens),
-        (rate_of(rates, "reasoning_usd"), parts.reasoning_tokens),
-        (rate_of(rates, "audio_output_usd"), parts.audio_output_tokens),
+    counts = (
+        ("input_usd", parts.text_input_tokens),
+        ("cached_input_usd", parts.cached_input_tokens),
+        ("cache_write_input_usd", parts.cache_write_input_tokens),
+        ("cache_write_1h_input_usd", parts.cache_write_1h_input_tokens),
+        ("audio_input_usd", parts.audio_input_tokens),
+        ("output_usd", parts.text_output_tokens),
+        ("reasoning_usd", parts.reasoning_tokens),
+        ("audio_output_usd", parts.audio_output_tokens),
     )
-    total = Decimal(0)
-    for rate_usd, tokens in products:
-        total = EXACT.add(total, EXACT.multiply(rate_usd, Decimal(tokens)))
-    return total
+    total_usd = Decimal(0)
+    for rate, tokens in counts:
+        if tokens:
+            total_usd = EXACT.fma(rate_of(rates, rate), tokens, total_usd)
+    return total_usd
 
 
 def _price_in(price: ModelPrice, region: str | None) -> ModelPrice:

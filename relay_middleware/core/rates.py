@@ -7,7 +7,7 @@ is given back; a request that was let in stays counted, however it ends. Rules f
 `RequestWindow` does, and `limits` is the model of the latter: the contract suites compare them.
 """
 
-from dataclasses import dataclass
+from relay_middleware.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 What is remembered of a request: the rows that the ledger keeps and a bill is made from.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
@@ -11,6 +10,7 @@ from relay_middleware.core.holds import Hold, HoldState
 from relay_middleware.core.identifiers import ApiKeyId, CustomerId, DeploymentId, HoldId
 from relay_middleware.core.money import NO_MONEY, NanoUsd
 from relay_middleware.core.usage import Usage, UsageSource
+from relay_middleware.core.values import dataclass
 
 
 class AttemptOutcome(Enum):

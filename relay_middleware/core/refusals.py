@@ -8,7 +8,9 @@ repeats a provider's text, host or key.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from relay_middleware.core.values import dataclass
 
 
 class RelayError(Exception):

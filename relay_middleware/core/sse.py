@@ -5,7 +5,8 @@ Source: WHATWG HTML, "Server-sent events", 9.2.5 and 9.2.6, read 2026-11-23.
 """
 
 import re
-from dataclasses import dataclass
+
+from relay_middleware.core.values import dataclass
 
 # CR, LF and CRLF end a line; nothing else does. U+2028 is legal inside a JSON string, so
 # `bytes.splitlines` of decoded text would cut a payload. A CR at the very end of what has arrived

@@ -10,11 +10,11 @@ repeat it, cumulative. Everything else goes out at once and unchanged, byte for 
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from relay_middleware.core.annotation import annotated
 from relay_middleware.core.sse import DONE, ServerSentEvent, encode
 from relay_middleware.core.usage import Usage, UsageSource, with_output
+from relay_middleware.core.values import dataclass
 
 # Only events that match are decoded. Inside a JSON text the quotes would be escaped, so a model
 # that writes these words does not match.

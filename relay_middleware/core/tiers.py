@@ -3,7 +3,7 @@ Tiers: what a customer bought, and what that allows.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from enum import Enum
 
@@ -11,6 +11,7 @@ from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.money import EXACT, NANO_USD_PER_USD, NO_MONEY, NanoUsd
 from relay_middleware.core.periods import UTC_CALENDAR, Calendar, Period
 from relay_middleware.core.rates import TokenLimit
+from relay_middleware.core.values import dataclass
 
 DEFAULT_OUTPUT_TOKENS = 4096
 """Output cap of a request that names none, on a tier that names none."""
@@ -28,12 +29,18 @@ class Margin:
 
     percent: Decimal = Decimal(0)
     per_request_nano_usd: NanoUsd = NO_MONEY
+    _factor: Decimal = field(init=False, compare=False, repr=False)
+    _fixed_usd: Decimal = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        factor = EXACT.add(Decimal(1), self.percent.scaleb(-2))
+        fixed_usd = EXACT.divide(Decimal(self.per_request_nano_usd), Decimal(NANO_USD_PER_USD))
+        object.__setattr__(self, "_factor", factor)
+        object.__setattr__(self, "_fixed_usd", fixed_usd)
 
     def charge_usd(self, cost_usd: Decimal) -> Decimal:
         """Return the exact charge for an exact *cost_usd*, both in US dollars."""
-        factor = EXACT.add(Decimal(1), self.percent.scaleb(-2))
-        fixed_usd = EXACT.divide(Decimal(self.per_request_nano_usd), Decimal(NANO_USD_PER_USD))
-        return EXACT.add(EXACT.multiply(cost_usd, factor), fixed_usd)
+        return EXACT.fma(cost_usd, self._factor, self._fixed_usd)
 
 
 MIN_OUTPUT_TOKENS = 256

@@ -2,10 +2,11 @@
 Totals: what the calls that one request of a host application made came to.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from relay_middleware.core.annotation import Receipt, remaining_headers
 from relay_middleware.core.money import NanoUsd, format_cents
+from relay_middleware.core.values import dataclass
 
 ZERO = NanoUsd(0)
 

@@ -10,10 +10,13 @@ from sqlalchemy import ColumnElement, Row, and_, or_, select
 
 from relay_middleware.core.holds import Adjustment
 from relay_middleware.core.identifiers import CustomerId, HoldId
+from relay_middleware.core.instants import from_us, to_us
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import Period, PeriodWindow
 from relay_middleware.ledger.database import Database
-from relay_middleware.ledger.tables import ADJUSTMENT, from_us, to_us
+from relay_middleware.ledger.tables import (
+    ADJUSTMENT,
+)
 from relay_middleware.ports.books import LedgerAdjustment
 
 _AT_ONCE = 1000

@@ -11,6 +11,7 @@ from sqlalchemy import Row, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from relay_middleware.core.identifiers import CustomerId
+from relay_middleware.core.instants import from_us, to_us
 from relay_middleware.core.periods import UTC_CALENDAR, Calendar, CalendarChangeError, changed
 from relay_middleware.errors import RelayError, StoreUnavailableError
 from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database
@@ -20,7 +21,9 @@ from relay_middleware.ledger.operations import (
     OperationEntry,
     change_customer,
 )
-from relay_middleware.ledger.tables import CUSTOMER_CALENDAR, from_us, to_us
+from relay_middleware.ledger.tables import (
+    CUSTOMER_CALENDAR,
+)
 
 _OF_THE_MACHINE = {"localtime"}
 """What some machines call their own zone, which is another on each."""

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from relay_middleware.core.holds import Adjustment, HoldState
 from relay_middleware.core.identifiers import CustomerId, HoldId
+from relay_middleware.core.instants import from_us
 from relay_middleware.core.money import MAX_NANO_USD, NO_MONEY, NanoUsd, format_cents
 from relay_middleware.core.periods import Period, PeriodWindow, window_of, windows_of
 from relay_middleware.errors import RelayError
@@ -25,7 +26,10 @@ from relay_middleware.ledger.operations import (
     change_customer,
     lock_customer,
 )
-from relay_middleware.ledger.tables import ADJUSTMENT, REQUEST, from_us
+from relay_middleware.ledger.tables import (
+    ADJUSTMENT,
+    REQUEST,
+)
 from relay_middleware.ports.books import LedgerAdjustment
 
 

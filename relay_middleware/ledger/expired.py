@@ -12,11 +12,14 @@ from sqlalchemy import Row, select
 
 from relay_middleware.core.holds import Account, Hold, HoldFacts, HoldState
 from relay_middleware.core.identifiers import ApiKeyId, CustomerId, HoldId
+from relay_middleware.core.instants import from_us, to_us
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import UTC_CALENDAR, windows_of
 from relay_middleware.ledger.calendars import UnknownZoneError, calendar_from, own_calendars
 from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database
-from relay_middleware.ledger.tables import REQUEST, from_us, to_us
+from relay_middleware.ledger.tables import (
+    REQUEST,
+)
 
 log = structlog.get_logger("relay")
 

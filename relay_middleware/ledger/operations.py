@@ -14,6 +14,7 @@ from sqlalchemy import Executable, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from relay_middleware.core.identifiers import ApiKeyId, CustomerId
+from relay_middleware.core.instants import to_us
 from relay_middleware.core.keys import KEY_PREFIX, ApiKey, KeyRight, hash_key
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import Period
@@ -26,7 +27,6 @@ from relay_middleware.ledger.tables import (
     CUSTOMER_OVERRIDE,
     OPERATION,
     REVISION,
-    to_us,
 )
 
 

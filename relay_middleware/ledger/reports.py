@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 
 from relay_middleware.core.holds import HoldState
 from relay_middleware.core.identifiers import ApiKeyId, CustomerId, HoldId
+from relay_middleware.core.instants import from_us
 from relay_middleware.core.keys import KeyRight
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import UTC_CALENDAR, Period
@@ -21,7 +22,6 @@ from relay_middleware.ledger.tables import (
     CUSTOMER,
     CUSTOMER_OVERRIDE,
     REQUEST,
-    from_us,
 )
 
 

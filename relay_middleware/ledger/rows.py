@@ -4,10 +4,10 @@ From records to rows.
 
 from collections.abc import Mapping
 
+from relay_middleware.core.instants import to_us
 from relay_middleware.core.records import CustomerCreated, RequestEnded
 from relay_middleware.core.tiers import CustomerStatus
 from relay_middleware.core.usage import Usage
-from relay_middleware.ledger.tables import to_us
 
 Row = Mapping[str, object]
 

@@ -17,12 +17,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from relay_middleware.core.holds import HoldState
 from relay_middleware.core.identifiers import CustomerId
+from relay_middleware.core.instants import to_us
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import PeriodWindow, windows_of
 from relay_middleware.ledger.adjustments import contains
 from relay_middleware.ledger.calendars import UnknownZoneError, calendar_from, own_calendars
 from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database
-from relay_middleware.ledger.tables import ADJUSTMENT, CUSTOMER, REQUEST, to_us
+from relay_middleware.ledger.tables import (
+    ADJUSTMENT,
+    CUSTOMER,
+    REQUEST,
+)
 from relay_middleware.ports.stores import Spend
 
 log = structlog.get_logger("relay")

@@ -6,8 +6,6 @@ Money is in whole nano-dollars, times in microseconds since 1970 UTC, so both da
 row of how it ended replaces its row.
 """
 
-from datetime import UTC, datetime, timedelta
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -226,15 +224,3 @@ WORKER = Table(
     # JSON: see `workers.py`, which alone writes and reads it.
     Column("deployments", Text, nullable=False),
 )
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def to_us(at: datetime) -> int:
-    """Return the aware instant *at* in whole microseconds since 1970 UTC, exactly."""
-    return (at - _EPOCH) // timedelta(microseconds=1)
-
-
-def from_us(us: int) -> datetime:
-    """Return the instant, aware and in UTC: the inverse of `to_us`."""
-    return _EPOCH + timedelta(microseconds=us)

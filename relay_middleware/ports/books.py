@@ -4,7 +4,6 @@ customers in it.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -14,6 +13,7 @@ from relay_middleware.core.keys import ApiKey
 from relay_middleware.core.periods import PeriodWindow
 from relay_middleware.core.records import LedgerRecord, RequestEnded
 from relay_middleware.core.tiers import Customer
+from relay_middleware.core.values import dataclass
 from relay_middleware.ports.stores import Spend
 
 

@@ -3,12 +3,13 @@ What Relay needs of the providers, and what it may rely on.
 """
 
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from relay_middleware.core.deployments import Deployment
 from relay_middleware.core.endpoints.endpoint import Endpoint
 from relay_middleware.core.records import Attempt
+from relay_middleware.core.values import dataclass
 
 
 def _nobody_asks(_: Deployment | Attempt) -> None:
@@ -58,7 +59,7 @@ class WholeAnswer:
     deployment: Deployment
     body: bytes
     members: Mapping[str, object]
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[Attempt, ...] = ()
     dropped: tuple[str, ...] = ()
     is_too_long: bool = False
 

@@ -5,7 +5,6 @@ Each Protocol has one contract suite in `tests/contract`, run over every impleme
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from relay_middleware.core.money import NO_MONEY, NanoUsd
 from relay_middleware.core.periods import PeriodWindow
 from relay_middleware.core.rates import RateCount
 from relay_middleware.core.records import RequestEnded
+from relay_middleware.core.values import dataclass
 
 EndedOf = Callable[[Sequence[HoldId]], Awaitable[Collection[HoldId]]]
 """Says which of some holds have ended."""

@@ -30,7 +30,7 @@ from relay_middleware.errors import ColdStoreError
 from relay_middleware.ports.stores import Drift, EndedOf, Spend, none_of
 from relay_middleware.stores import replies
 from relay_middleware.stores.connection import Reply, Scripts
-from relay_middleware.stores.encoding import RecordTexts, decode_hold, encode_hold
+from relay_middleware.stores.encoding import Texts, decode_hold
 from relay_middleware.stores.keys import BUCKETS, RELAY_KEYS, Keys, bucket_of
 from relay_middleware.stores.rate_limits import limit_of
 from relay_middleware.stores.retention import KEPT_AFTER_END_S, KEPT_AFTER_WINDOW_S
@@ -55,15 +55,16 @@ class RedisSpendStore:
         *,
         now: Callable[[], datetime],
         keys: Keys = RELAY_KEYS,
-        texts: RecordTexts | None = None,
+        texts: Texts | None = None,
     ) -> None:
         """
         Args:
             scripts: Closed with this.
             now: What the records of expired holds say; Redis's own clock decides.
-            texts: Writes the records; shared with who reads them from the journal.
+            texts: Writes holds and records; shared with who else writes them down, and with who
+                reads them from the journal.
         """  # fmt: skip
-        self._texts = texts or RecordTexts()
+        self._texts = texts or Texts()
         self._scripts = scripts
         self._keys = keys
         self._now = now
@@ -100,7 +101,7 @@ class RedisSpendStore:
             hold.hold_id,
             str(hold.amount_nano_usd),
             str(int(hold.ttl_s * 1000)),
-            encode_hold(hold),
+            self._texts.hold(hold),
             str(len(hold.accounts)),
             str(hold.tokens),
             "" if places is None else str(places),
@@ -140,7 +141,7 @@ class RedisSpendStore:
         args = [
             hold.hold_id,
             str(record.charge_nano_usd),
-            self._texts.encode(record),
+            self._texts.journal(record),
             str(len(hold.accounts)),
             str(record.tokens),
             *_forgotten(hold),
@@ -155,7 +156,7 @@ class RedisSpendStore:
             HoldStateError: It was settled.
         """
         kept_s = "" if is_dispatched else str(KEPT_AFTER_END_S)
-        args = [hold.hold_id, self._texts.encode(record), str(len(hold.accounts)), kept_s]
+        args = [hold.hold_id, self._texts.journal(record), str(len(hold.accounts)), kept_s]
         return replies.to_ended(hold, await self._run("release", hold, args))
 
     async def expire(self, hold: Hold) -> Ended:
@@ -208,7 +209,7 @@ class RedisSpendStore:
         args = [
             hold.hold_id,
             str(hold.amount_nano_usd),
-            self._texts.encode(expired(hold, self._now())),
+            self._texts.journal(expired(hold, self._now())),
             str(len(hold.accounts)),
             "1" if is_forced else "",
             str(KEPT_AFTER_WINDOW_S),
@@ -340,6 +341,6 @@ def _forgotten(hold: Hold) -> list[str]:
 
 
 def _forgotten_at(window: PeriodWindow) -> str:
-    if window.ends_at is None:
+    if window.ends_at_us is None:
         return ""
-    return str(int(window.ends_at.timestamp()) + KEPT_AFTER_WINDOW_S)
+    return str(window.ends_at_us // 1_000_000 + KEPT_AFTER_WINDOW_S)

@@ -25,6 +25,7 @@ from relay_middleware.core.identifiers import HoldId
 from relay_middleware.core.records import RequestEnded
 from relay_middleware.errors import ConfigurationError
 from relay_middleware.ports.books import Remembered
+from relay_middleware.stores.encoding import Texts
 from relay_middleware.stores.line_file import Line, LineFile
 from relay_middleware.stores.owned_files import keep_aside, lock_file, read_file, remove_file
 from relay_middleware.stores.spool_lines import (
@@ -57,16 +58,23 @@ class FileSpool:
     """`Spool` in one file, for one event loop."""
 
     def __init__(
-        self, *, state_dir: Path, worker_id: str, compact_above_bytes: int = COMPACT_ABOVE_BYTES
+        self,
+        *,
+        state_dir: Path,
+        worker_id: str,
+        texts: Texts | None = None,
+        compact_above_bytes: int = COMPACT_ABOVE_BYTES,
     ) -> None:
         """
         Args:
             state_dir: On a disk of this machine; the files are in its folder `spool`.
             worker_id: What the file is called after.
+            texts: Writes holds and records; shared with who else writes them down.
             compact_above_bytes: A larger file, not half of which is pending, is written anew.
         """  # fmt: skip
         self._folder = state_dir / "spool"
         self._worker_id = worker_id
+        self._texts = texts or Texts()
         self._least_compacted_bytes = compact_above_bytes
         self._compact_above_bytes = compact_above_bytes
         self._file = LineFile()
@@ -114,7 +122,7 @@ class FileSpool:
         if hold.hold_id in self._noted:
             return
         try:
-            line = _line(dispatching_line(hold))
+            line = _line(dispatching_line(self._texts.hold(hold)))
         except orjson.JSONEncodeError as error:
             _log_refused(hold, error)
             return
@@ -128,7 +136,7 @@ class FileSpool:
         if noted is None:
             return
         try:
-            line = _line(ended_line(record))
+            line = _line(ended_line(self._texts.record(record)))
         except orjson.JSONEncodeError as error:
             _log_refused(hold, error)
             return

@@ -18,16 +18,12 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 
-from relay_middleware.core.holds import Hold
 from relay_middleware.core.identifiers import HoldId
 from relay_middleware.core.journaled import (
     JournaledError,
     decode_hold,
     decode_record,
-    encode_hold,
-    encode_record,
 )
-from relay_middleware.core.records import RequestEnded
 from relay_middleware.ports.books import Remembered
 
 
@@ -56,24 +52,14 @@ class Contents:
     unreadable: int = 0
 
 
-def dispatching_line(hold: Hold) -> bytes:
-    """
-    Return the line that notes *hold*.
-
-    Raises:
-        TypeError: A text in it is none that UTF-8 could hold, or a number has more than 64 bits.
-    """
-    return orjson.dumps(["d", encode_hold(hold)], option=orjson.OPT_APPEND_NEWLINE)
+def dispatching_line(hold_text: str) -> bytes:
+    """Return the line that notes the hold of which this is the text."""
+    return b'["d",%b]\n' % hold_text.encode()
 
 
-def ended_line(record: RequestEnded) -> bytes:
-    """
-    Return the line that notes *record*.
-
-    Raises:
-        TypeError: As for `dispatching_line`.
-    """
-    return orjson.dumps(["e", encode_record(record)], option=orjson.OPT_APPEND_NEWLINE)
+def ended_line(record_text: str) -> bytes:
+    """Return the line that notes the record of which this is the text."""
+    return b'["e",%b]\n' % record_text.encode()
 
 
 def dropped_line(hold_id: HoldId) -> bytes:

@@ -25,7 +25,7 @@ from relay_middleware.core.journaled import JournaledError, LaterVersionError
 from relay_middleware.core.records import RequestEnded
 from relay_middleware.errors import RecordRefusedError, StoreUnavailableError
 from relay_middleware.ports.books import Ledger
-from relay_middleware.stores.encoding import RecordTexts
+from relay_middleware.stores.encoding import Texts
 from relay_middleware.stores.keys import BUCKETS, RELAY_KEYS, Keys
 from relay_middleware.stores.stream_entries import Entry, entries_of, ids_by_stream, pairs_of
 from relay_middleware.tasks import Gathering, end
@@ -86,14 +86,14 @@ class StreamJournal:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         claim_after_ms: int = CLAIM_AFTER_MS,
         keys: Keys = RELAY_KEYS,
-        texts: RecordTexts | None = None,
+        texts: Texts | None = None,
     ) -> None:
         """
         Args:
             worker_id: Name of this consumer, unlike any other's.
             texts: Reads the records; shared with who writes them into the journal.
         """  # fmt: skip
-        self._texts = texts or RecordTexts()
+        self._texts = texts or Texts()
         # A connection of its own: its reads wait for longer than a command may take.
         self._redis = Redis.from_url(
             redis_url,

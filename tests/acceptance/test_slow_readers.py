@@ -13,7 +13,6 @@ from fixtures.provider import DONE, STREAM, STREAM_END, event
 from fixtures.raw_client import connect, hang_up, request_bytes
 from fixtures.world import deployment, running, tiers
 
-from relay_middleware import asgi
 from relay_middleware.testing import Simulator
 
 pytestmark = pytest.mark.anyio
@@ -104,17 +103,15 @@ async def test_backpressure_reaches_the_provider(tmp_path: Path) -> None:
         assert (row["status_code"], row["state"]) == (200, "settled")
 
 
-async def test_who_stops_reading_is_cut_off_and_charged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_stops_reading_is_cut_off_and_charged(tmp_path: Path) -> None:
     """
     A client that reads nothing for the write time-out is taken for gone: the provider is hung up
     on, and what came is charged, at 4 bytes a token, but no more than the 50 that were asked for.
     """
-    monkeypatch.setattr(asgi, "WRITE_TIMEOUT_S", 0.2)
     async with flood() as provider:
         config = configuration(provider, on_disconnect="cancel")
         async with running(tmp_path, config, Simulator()) as world:
+            world.relay.services.waits.writing.limit_s = 0.2
             _, writer = await connect(world)
             writer.write(request_bytes(world, stream=True))
             await asyncio.wait_for(provider.ended.wait(), 30)

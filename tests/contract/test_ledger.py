@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from relay_middleware.core.holds import HoldState
 from relay_middleware.core.identifiers import CustomerId, HoldId
+from relay_middleware.core.instants import from_us, to_us
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import Period
 from relay_middleware.core.records import AttemptOutcome, CustomerCreated, RequestEnded
@@ -25,7 +26,11 @@ from relay_middleware.errors import ConfigurationError, StoreUnavailableError
 from relay_middleware.ledger.database import Database, ValueRefusedError
 from relay_middleware.ledger.migrations import migrate
 from relay_middleware.ledger.sql import LedgerConflictError, SqlLedger
-from relay_middleware.ledger.tables import ATTEMPT, CUSTOMER, REQUEST, from_us, to_us
+from relay_middleware.ledger.tables import (
+    ATTEMPT,
+    CUSTOMER,
+    REQUEST,
+)
 
 pytestmark = pytest.mark.anyio
 

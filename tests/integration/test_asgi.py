@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from relay_middleware import asgi
 from relay_middleware.asgi import ClientGoneError, ClientWatch, Responder, read_body
 from relay_middleware.core.refusals import RefusedError
+from relay_middleware.tasks import Patience
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +31,8 @@ def piece(body: bytes, *, more: bool) -> MutableMapping[str, Any]:
     return {"type": "http.request", "body": body, "more_body": more}
 
 
+PATIENCE = Patience(60)
+
 GONE: MutableMapping[str, Any] = {"type": "http.disconnect"}
 
 
@@ -40,7 +42,7 @@ async def test_pieces_are_joined() -> None:
     """
     client = Client(piece(b"a", more=True), piece(b"b", more=True), piece(b"c", more=False))
 
-    assert await read_body(client.receive, {}, limit_bytes=3) == b"abc"
+    assert await read_body(client.receive, {}, PATIENCE, limit_bytes=3) == b"abc"
 
 
 async def test_bound_is_inclusive() -> None:
@@ -50,18 +52,17 @@ async def test_bound_is_inclusive() -> None:
     client = Client(piece(b"abc", more=True), piece(b"d", more=False))
 
     with pytest.raises(RefusedError, match="larger than 3 bytes"):
-        await read_body(client.receive, {}, limit_bytes=3)
+        await read_body(client.receive, {}, PATIENCE, limit_bytes=3)
 
 
-async def test_body_that_stops_coming(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_body_that_stops_coming() -> None:
     """
     A client that sends half a body and waits is answered, so that it does not keep its place.
     """
-    monkeypatch.setattr(asgi, "READ_TIMEOUT_S", 0.01)
     client = Client(piece(b"a", more=True))
 
     with pytest.raises(RefusedError) as refused:
-        await read_body(client.receive, {}, limit_bytes=3)
+        await read_body(client.receive, {}, Patience(0.01), limit_bytes=3)
 
     assert refused.value.refusal.status_code == 408
 
@@ -71,21 +72,21 @@ async def test_client_gone_in_its_body() -> None:
     Who hangs up in the middle is gone, not refused.
     """
     with pytest.raises(ClientGoneError):
-        await read_body(Client(piece(b"a", more=True), GONE).receive, {}, limit_bytes=3)
+        await read_body(Client(piece(b"a", more=True), GONE).receive, {}, PATIENCE, limit_bytes=3)
 
 
-async def test_watch_calls_once_and_only_in_its_context() -> None:
+async def test_a_watch_calls_once_and_only_while_it_is_asked_to() -> None:
     """
     The callback is called once when the client goes, at once if it has gone, and not afterwards.
     """
     calls: list[str] = []
     watch = ClientWatch(Client(GONE).receive)
-    with watch.calling(lambda: calls.append("early")):
-        pass
+    watch.when_gone(lambda: calls.append("early"))
+    watch.when_gone(None)
     watch.mark_gone()
     watch.mark_gone()
-    with watch.calling(lambda: calls.append("late")):
-        pass
+    watch.when_gone(lambda: calls.append("late"))
+    watch.when_gone(None)
 
     assert calls == ["late"]
 
@@ -102,7 +103,7 @@ async def test_a_write_that_fails_means_gone(error: Exception) -> None:
         raise error
 
     watch = ClientWatch(Client().receive)
-    responder = Responder(send, watch)
+    responder = Responder(send, watch, PATIENCE)
     await responder.start(200, [])
     await responder.write(b"more", is_last=True)
 
@@ -121,7 +122,7 @@ async def test_who_has_gone_was_sent_no_status() -> None:
 
     watch = ClientWatch(Client().receive)
     watch.mark_gone()
-    responder = Responder(send, watch)
+    responder = Responder(send, watch, PATIENCE)
     await responder.start(200, [])
 
     assert (responder.status_code, sent) == (None, [])

@@ -9,20 +9,20 @@ from fixtures.records import ended
 
 from relay_middleware.core.journaled import JournaledError
 from relay_middleware.stores import encoding
-from relay_middleware.stores.encoding import RecordTexts, decode_record
+from relay_middleware.stores.encoding import Texts, decode_record
 
 
 def test_what_was_written_here_is_there_at_once() -> None:
     """
     The record itself comes back, once; whoever reads its text later, or elsewhere, gets its equal.
     """
-    texts, record = RecordTexts(), ended()
-    text = texts.encode(record).encode()
+    texts, record = Texts(), ended()
+    text = texts.journal(record).encode()
 
     assert texts.decode(text) is record
     assert texts.decode(text) == record
     assert texts.decode(text) is not record
-    assert RecordTexts().decode(text) == record
+    assert Texts().decode(text) == record
 
 
 def test_only_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,9 +30,9 @@ def test_only_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None
     With room for two, the first of three is read from its text again.
     """
     monkeypatch.setattr(encoding, "MAX_WRITTEN", 2)
-    texts = RecordTexts()
+    texts = Texts()
     records = [replace(ended(), charge_nano_usd=charge) for charge in (1, 2, 3)]
-    written = [texts.encode(record).encode() for record in records]
+    written = [texts.journal(record).encode() for record in records]
 
     read = [texts.decode(text) for text in written]
 
@@ -44,8 +44,8 @@ def test_what_no_ledger_takes_is_refused_here_too() -> None:
     """
     Half a character is written as an escape, and refused by whoever reads it: also by its writer.
     """
-    texts = RecordTexts()
-    text = texts.encode(replace(ended(), model="\ud83d")).encode()
+    texts = Texts()
+    text = texts.journal(replace(ended(), model="\ud83d")).encode()
 
     for read in (texts.decode, decode_record):
         with pytest.raises(JournaledError):

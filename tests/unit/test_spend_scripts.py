@@ -17,7 +17,7 @@ from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.ports.stores import Spend
 from relay_middleware.stores.breaker import Breaker, BreakingScripts
 from relay_middleware.stores.connection import Reply
-from relay_middleware.stores.encoding import encode_hold
+from relay_middleware.stores.encoding import Texts
 from relay_middleware.stores.keys import BUCKETS
 from relay_middleware.stores.redis import RedisSpendStore
 
@@ -37,7 +37,7 @@ ANSWERS: dict[str, Reply] = {
     "claim": 1,
     "generation": b"epoch",
     "open": 1,
-    "recall": encode_hold(HOLD).encode(),
+    "recall": Texts().hold(HOLD).encode(),
     "raise_to": [b"0", b"0"],
     "balances": [b"0"] * 16,
     "reserve": [b"OK", b"", *[b"0"] * 28],

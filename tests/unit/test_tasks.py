@@ -41,6 +41,22 @@ async def test_a_wait_that_is_too_long_ends() -> None:
     assert task.cancelling() == 0
 
 
+async def test_each_of_many_tasks_has_its_own_time() -> None:
+    """
+    Of a hundred tasks that share a patience, those that wait for what never comes end, and those
+    whose answer comes have it.
+    """
+    never = asyncio.get_running_loop().create_future
+    with Patience(0.2) as patience:
+        found = await asyncio.gather(
+            *(patience.wait(never() if turns % 2 else after_turns(turns)) for turns in range(100)),
+            return_exceptions=True,
+        )
+
+    assert found[::2] == [*range(0, 100, 2)]
+    assert {type(each) for each in found[1::2]} == {TimeoutError}
+
+
 async def test_time_between_waits_does_not_count() -> None:
     """
     A task that is busy for longer than the limit between two waits is not cut off.

@@ -55,6 +55,8 @@ PAID_MEMBERS = (
 )
 """Members that buy something other than tokens of this answer, read 2026-11-23 and 2026-11-24."""
 
+_PAID = frozenset(PAID_MEMBERS)
+
 _PARAMETERS = frozenset(
     {
         "messages",
@@ -193,9 +195,10 @@ def _is_opaque(message: JsonObject) -> bool:
 
 
 def _unbounded_member(body: JsonObject) -> str | None:
-    for name in PAID_MEMBERS:
-        if body.get(name) not in (None, False, []):
-            return name
+    if not _PAID.isdisjoint(body):
+        for name in PAID_MEMBERS:
+            if body.get(name) not in (None, False, []):
+                return name
     members.objects(body, "tools")
     for name in ("tools", "functions"):
         if not all(_is_plain(tool) for tool in _items(body, name)):

@@ -7,11 +7,11 @@ providers with another wire shall serve it too, `upstream/translation.py` has on
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from relay_middleware.core.endpoints.members import JsonObject
 from relay_middleware.core.usage import Usage
+from relay_middleware.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

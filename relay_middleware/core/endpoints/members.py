@@ -69,18 +69,18 @@ def accepted(body: object) -> JsonObject:
     Raises:
         RefusedError: 400, it is something else.
     """
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         raise RefusedError(invalid_request("The body must be a JSON object.", code="invalid_type"))
-    for name in body:
-        if name in FORBIDDEN_MEMBERS:
-            raise RefusedError(
-                invalid_request(
-                    f"{name} is not accepted from clients: routes and credentials are the "
-                    "operator's. Leave it out.",
-                    param=name,
-                    code="forbidden_parameter",
-                )
+    if not FORBIDDEN_MEMBERS.isdisjoint(body):
+        name = next(name for name in body if name in FORBIDDEN_MEMBERS)
+        raise RefusedError(
+            invalid_request(
+                f"{name} is not accepted from clients: routes and credentials are the "
+                "operator's. Leave it out.",
+                param=name,
+                code="forbidden_parameter",
             )
+        )
     return body
 
 
@@ -167,7 +167,7 @@ def objects(body: JsonObject, name: str) -> list[JsonObject]:
     value = body.get(name)
     if value is None:
         return []
-    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise wrong_type(name, "a list of objects")
     return value
 
