@@ -14,6 +14,7 @@ not as an error: callers repeat what they are not sure of.
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
+from typing import NamedTuple
 
 from relay_middleware.core.identifiers import ApiKeyId, CustomerId, HoldId
 from relay_middleware.core.money import NanoUsd
@@ -129,10 +130,9 @@ class Hold:
     max_concurrency: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Balance:
+class Balance(NamedTuple):
     """
-    What an account holds.
+    What an account holds. A tuple, because of all values these are made most often.
 
     Attributes:
         posted_nano_usd: What counts as spent: settled, expired and corrected amounts.

@@ -3,7 +3,6 @@ What the scripts in `lua/` answer, as values.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import cast
 
 from relay_middleware.core.holds import (
     Balance,
@@ -19,7 +18,6 @@ from relay_middleware.core.holds import (
     TooManyRequests,
     TooManyTokens,
 )
-from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.rates import RequestLimit, RequestWindow, TokenWindow
 from relay_middleware.stores.connection import Reply
 
@@ -94,17 +92,9 @@ def to_ended(hold: Hold, reply: Sequence[bytes]) -> Ended:
 
 def to_balances(numbers: Sequence[bytes]) -> tuple[Balance, ...]:
     """Read balances, four numbers each."""
-    # Calling `NanoUsd` for each would take as long as reading it.
-    amounts = iter(cast("list[NanoUsd]", [int(number) for number in numbers]))
-    return tuple(
-        Balance(
-            posted_nano_usd=posted,
-            held_nano_usd=held,
-            credit_nano_usd=credit,
-            expired_nano_usd=expired,
-        )
-        for posted, held, credit, expired in zip(*[amounts] * _NUMBERS_OF_BALANCE, strict=True)
-    )
+    amounts = map(int, numbers)
+    # In the order of the fields.
+    return tuple(map(Balance._make, zip(amounts, amounts, amounts, amounts, strict=True)))
 
 
 def to_request_windows(numbers: Sequence[bytes]) -> list[RequestWindow]:

@@ -55,7 +55,7 @@ PAID_MEMBERS = (
 )
 """Members that buy something other than tokens of this answer, read 2026-11-23 and 2026-11-24."""
 
-_PAID = frozenset(PAID_MEMBERS)
+_MAY_BE_UNBOUNDED = frozenset({*PAID_MEMBERS, "tools", "functions", "modalities"})
 
 _PARAMETERS = frozenset(
     {
@@ -153,8 +153,9 @@ def parse(body: object) -> Call:
                 code="missing_required_parameter" if "messages" not in checked else "empty_array",
             )
         )
-    caps = [members.positive(checked, name) for name in ("max_tokens", "max_completion_tokens")]
     is_stream = members.flag(checked, "stream")
+    # Most bodies have none of these, which is seen at once.
+    names_reasoning = not _ON_REASONING_NAMES.isdisjoint(checked)
     return Call(
         body=checked,
         model=members.text(checked, "model"),
@@ -162,25 +163,38 @@ def parse(body: object) -> Call:
         wants_usage_chunk=is_stream
         and members.flag(members.mapping(checked, "stream_options"), "include_usage"),
         choices=max(
-            members.positive(checked, name, at_most=MAX_CHOICES) or 1 for name in ("n", "best_of")
+            members.positive(checked, "n", at_most=MAX_CHOICES) or 1,
+            members.positive(checked, "best_of", at_most=MAX_CHOICES) or 1,
         ),
-        asked_output_tokens=min((cap for cap in caps if cap is not None), default=None),
+        asked_output_tokens=_asked_output_tokens(checked),
         framed_inputs=len(messages),
-        has_tools=any(checked.get(name) for name in ("tools", "functions"))
+        has_tools=bool(checked.get("tools") or checked.get("functions"))
         or checked.get("response_format") not in (None, {"type": "text"}),
-        has_opaque_input=any(_is_opaque(message) for message in messages),
+        has_opaque_input=any(map(_is_opaque, messages)),
         unbounded_member=_unbounded_member(checked),
-        asks_for_reasoning=_asks_for_reasoning(checked),
-        may_get_reasoning=not all(_is_no(name, checked.get(name)) for name in _ON_REASONING),
+        asks_for_reasoning=names_reasoning and _asks_for_reasoning(checked),
+        may_get_reasoning=names_reasoning
+        and not all(_is_no(name, checked.get(name)) for name in _ON_REASONING),
         asks_for_audio="audio" in _items(checked, "modalities"),
         service_tier=members.text(checked, "service_tier"),
         user=checked.get("user"),
     )
 
 
+def _asked_output_tokens(body: JsonObject) -> int | None:
+    """The lower of the two caps that a body may name."""
+    older = members.positive(body, "max_tokens")
+    newer = members.positive(body, "max_completion_tokens")
+    if older is None or newer is None:
+        return newer if older is None else older
+    return min(older, newer)
+
+
 def _is_opaque(message: JsonObject) -> bool:
     """Say whether *message* carries more than text; refuse one whose content has no such form."""
     content = message.get("content")
+    if isinstance(content, str) and message.keys() <= _PLAIN_MESSAGE_MEMBERS:
+        return False
     if not isinstance(content, str | list | None):
         raise members.wrong_type("messages", "a list of messages whose content is text or parts")
     parts = content if isinstance(content, list) else []
@@ -195,10 +209,11 @@ def _is_opaque(message: JsonObject) -> bool:
 
 
 def _unbounded_member(body: JsonObject) -> str | None:
-    if not _PAID.isdisjoint(body):
-        for name in PAID_MEMBERS:
-            if body.get(name) not in (None, False, []):
-                return name
+    if _MAY_BE_UNBOUNDED.isdisjoint(body):
+        return None
+    for name in PAID_MEMBERS:
+        if body.get(name) not in (None, False, []):
+            return name
     members.objects(body, "tools")
     for name in ("tools", "functions"):
         if not all(_is_plain(tool) for tool in _items(body, name)):
@@ -243,6 +258,8 @@ _ON_REASONING = (
 )
 """Members by which a client may have a model think: OpenAI's, OpenRouter's, Anthropic's, and those
 of servers of Qwen's models (Qwen, "Quickstart"; QwenLM/Qwen3 discussion 1300; read 2026-11-25)."""
+
+_ON_REASONING_NAMES = frozenset(_ON_REASONING)
 
 
 def _is_no(name: str, value: object) -> bool:
