@@ -7,7 +7,6 @@ refused call never holds money that another one could have had, and has used up 
 window.
 """
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -22,14 +21,14 @@ from relay_middleware.core.charging import (
 )
 from relay_middleware.core.demands import demand_of
 from relay_middleware.core.endpoints.endpoint import Call, Endpoint
-from relay_middleware.core.holds import Account, Hold, HoldFacts, Reserved
+from relay_middleware.core.holds import Hold, HoldFacts, Reserved
 from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.keys import ApiKey, KeyRight, hash_key
 from relay_middleware.core.money import NanoUsd
-from relay_middleware.core.periods import Period, PeriodWindow
 from relay_middleware.core.rates import RateStatus, TokenStatus
 from relay_middleware.core.records import CustomerCreated
 from relay_middleware.core.refusals import RefusedError
+from relay_middleware.core.standings import Standing
 from relay_middleware.core.tiers import (
     Customer,
     CustomerStatus,
@@ -37,7 +36,6 @@ from relay_middleware.core.tiers import (
     Tier,
     outage_policy,
     output_cap,
-    spend_limits_of,
 )
 from relay_middleware.core.values import dataclass
 from relay_middleware.errors import StoreUnavailableError
@@ -216,10 +214,10 @@ class Admission:
         """
         customer, tier = await self.customer(asked.key, asked.customer_id)
         model = self._model(asked.call, tier)
-        has_spend_limit = bool(spend_limits_of(customer, tier))
-        wanted = self._wanted(asked, customer, tier, model)
-        policy = outage_policy(tier, has_spend_limit=has_spend_limit)
-        reserving = Reserving(self._services, tier, policy)
+        now = self._services.clock.now()
+        standing = self._services.standings.of(customer, tier, now)
+        wanted = self._wanted(asked, standing, model, now)
+        reserving = Reserving(self._services, tier, standing.on_outage)
         found, reserved = await reserving.reserve(wanted)
         self._services.open_holds.add(found.hold)
         cap = found.cap_tokens
@@ -236,15 +234,14 @@ class Admission:
             reserved=reserved,
         )
 
-    def _wanted(self, asked: Asked, customer: Customer, tier: Tier, model: str) -> Wanted:
-        call = asked.call
-        limits = spend_limits_of(customer, tier)
-        is_bounded = bool(limits or tier.token_limits)
+    def _wanted(self, asked: Asked, standing: Standing, model: str, now: datetime) -> Wanted:
+        call, tier = asked.call, standing.tier
+        is_bounded = standing.is_limited or bool(tier.token_limits)
         demand = demand_of(
             call,
             self._services.upstream.reachable(model),
             tier,
-            is_limited=bool(limits),
+            is_limited=standing.is_limited,
             body_bytes=asked.body_bytes,
         )
         cap = None
@@ -252,14 +249,13 @@ class Admission:
             cap = output_cap(tier, asked=call.asked_output_tokens, is_limited=is_bounded)
         amount = hold_amount(demand, cap)
         require_countable(demand, amount, cap)
-        reserved_at = self._services.clock.now()
         hold = Hold(
             hold_id=HoldId(asked.request_id),
             customer_id=asked.customer_id,
             amount_nano_usd=amount,
-            accounts=_accounts(limits, self._services.windows.at(reserved_at, customer.calendar)),
+            accounts=standing.accounts,
             ttl_s=self._services.hold_ttl_s,
-            facts=_facts(asked, tier, model, reserved_at, is_exact=demand.is_exact),
+            facts=_facts(asked, tier, model, now, is_exact=demand.is_exact),
             tokens=bound_tokens(demand, cap) if tier.token_limits else 0,
             token_limits=tier.token_limits,
             max_concurrency=tier.max_concurrency,
@@ -287,14 +283,6 @@ class Admission:
         if not tier.allows(model):
             raise RefusedError(refusals.model_not_allowed(model, tier.name))
         return model
-
-
-def _accounts(
-    limits: Mapping[Period, NanoUsd], windows: Sequence[PeriodWindow]
-) -> tuple[Account, ...]:
-    return tuple(
-        Account(window=window, limit_nano_usd=limits.get(window.period)) for window in windows
-    )
 
 
 def _facts(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 from relay_middleware.core.identifiers import CustomerId
-from relay_middleware.core.periods import Windows
+from relay_middleware.core.standings import Standings
 from relay_middleware.core.tiers import Tier
 from relay_middleware.open_holds import OpenHolds
 from relay_middleware.ports.books import CustomerDirectory, Journal, Spool
@@ -163,7 +163,7 @@ class Services:
     max_body_bytes: int
     hold_ttl_s: float
     new_request_id: Callable[[], str]
-    windows: Windows = field(default_factory=Windows)
+    standings: Standings = field(default_factory=Standings)
     waits: Waits = field(default_factory=Waits)
     background: Background = field(default_factory=Background)
     drains: Drains = field(default_factory=Drains)

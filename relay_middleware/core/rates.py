@@ -136,10 +136,7 @@ class TokenWindow:
 
     def used_tokens(self, limit: TokenLimit) -> int:
         """Return what counts against *limit* now, rounded up."""
-        now = self._rolled(limit)
-        window_ms = limit.window_s * 1000
-        reach_ms = window_ms - now.elapsed_ms
-        return -(-now.previous_tokens * reach_ms // window_ms) + now.current_tokens
+        return _used_tokens(self._rolled(limit), limit)
 
     def status(self, limit: TokenLimit, *, wanted_tokens: int = 1) -> "TokenStatus":
         """
@@ -149,11 +146,13 @@ class TokenWindow:
             wanted_tokens: How many are waited for. For more than the limit nobody can wait: then
                 until nothing is used.
         """
+        now, most = self._rolled(limit), limit.limit_tokens
+        used, room = _used_tokens(now, limit), max(0, most - wanted_tokens)
         return TokenStatus(
             limit=limit,
-            remaining_tokens=max(0, limit.limit_tokens - self.used_tokens(limit)),
-            retry_after_s=self._until_free_s(limit, min(wanted_tokens, limit.limit_tokens)),
-            reset_after_s=self._until_free_s(limit, limit.limit_tokens),
+            remaining_tokens=max(0, most - used),
+            retry_after_s=0.0 if used <= room else _until_left_s(now, limit, room),
+            reset_after_s=_until_left_s(now, limit, 0) if used else 0.0,
         )
 
     def _rolled(self, limit: TokenLimit) -> "TokenWindow":
@@ -167,21 +166,24 @@ class TokenWindow:
             elapsed_ms=elapsed_ms,
         )
 
-    def _until_free_s(self, limit: TokenLimit, wanted_tokens: int) -> float:
-        """Seconds until *wanted_tokens* are free, if nobody else takes any before."""
-        room = limit.limit_tokens - wanted_tokens
-        if self.used_tokens(limit) <= room:
-            return 0.0
-        now = self._rolled(limit)
-        window_ms = limit.window_s * 1000
-        left_ms = window_ms - now.elapsed_ms
-        if now.current_tokens <= room:
-            # The bucket before fades until what counts of it leaves room.
-            counting_ms = (room - now.current_tokens) * window_ms // now.previous_tokens
-            return (left_ms - counting_ms) / 1000
-        # Only when the running bucket is the one before does it begin to fade.
-        counting_ms = room * window_ms // now.current_tokens
-        return (left_ms + window_ms - counting_ms) / 1000
+
+def _used_tokens(now: TokenWindow, limit: TokenLimit) -> int:
+    window_ms = limit.window_s * 1000
+    reach_ms = window_ms - now.elapsed_ms
+    return -(-now.previous_tokens * reach_ms // window_ms) + now.current_tokens
+
+
+def _until_left_s(now: TokenWindow, limit: TokenLimit, room: int) -> float:
+    """Seconds until no more than *room* of what counts now does, if nobody takes any before."""
+    window_ms = limit.window_s * 1000
+    left_ms = window_ms - now.elapsed_ms
+    if now.current_tokens <= room:
+        # The bucket before fades until what counts of it leaves room.
+        counting_ms = (room - now.current_tokens) * window_ms // now.previous_tokens
+        return (left_ms - counting_ms) / 1000
+    # Only when the running bucket is the one before does it begin to fade.
+    counting_ms = room * window_ms // now.current_tokens
+    return (left_ms + window_ms - counting_ms) / 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

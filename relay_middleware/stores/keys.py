@@ -34,24 +34,22 @@ class Keys:
 
     prefix: str = "relay"
 
-    def of_hold(self, hold: Hold, rate_limits: Iterable[RequestLimit] = ()) -> list[str]:
+    def beside_hold(self, hold: Hold, rate_limits: Iterable[RequestLimit] = ()) -> list[str]:
         """
-        Return the keys that a script touches that opens or ends *hold*: as `lua/shared.lua` has
-        them, its bucket's, its accounts, its token windows, and the windows of *rate_limits*.
-
-        The same names as below, made at once: a request needs them twice.
+        Return the keys that a script touches beside that of *hold*, which it opens or ends: as
+        `lua/shared.lua` has them, its bucket's, its accounts, its token windows, and the windows of
+        *rate_limits*.
         """
         customer_id = hold.customer_id
-        tag = self._of(customer_id)
+        bucket = bucket_of(customer_id)
         return [
-            f"{tag}:h:{hold.hold_id}",
-            f"{tag}:open",
-            f"{tag}:p:{customer_id}",
-            f"{tag}:epoch",
-            f"{tag}:j",
-            *[f"{tag}:a:{customer_id}:{account.window.key}" for account in hold.accounts],
-            *[f"{tag}:t:{customer_id}:{limit.window_s}" for limit in hold.token_limits],
-            *[f"{tag}:r:{customer_id}:{limit.window_s}" for limit in rate_limits],
+            self.open_holds(bucket),
+            self.places(customer_id),
+            self.epoch(bucket),
+            self.journal(bucket),
+            *(self.account(customer_id, account.window) for account in hold.accounts),
+            *(self.tokens(customer_id, limit) for limit in hold.token_limits),
+            *(self.requests(customer_id, limit) for limit in rate_limits),
         ]
 
     def account(self, customer_id: CustomerId, window: PeriodWindow) -> str:

@@ -24,7 +24,6 @@ from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.journaled import JournaledError
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import PeriodWindow
-from relay_middleware.core.rates import RequestLimit
 from relay_middleware.core.records import RequestEnded, expired, released
 from relay_middleware.errors import ColdStoreError
 from relay_middleware.ports.stores import Drift, EndedOf, Spend, none_of
@@ -32,8 +31,8 @@ from relay_middleware.stores import replies
 from relay_middleware.stores.connection import Reply, Scripts
 from relay_middleware.stores.encoding import Texts, decode_hold
 from relay_middleware.stores.keys import BUCKETS, RELAY_KEYS, Keys, bucket_of
-from relay_middleware.stores.rate_limits import limit_of
 from relay_middleware.stores.retention import KEPT_AFTER_END_S, KEPT_AFTER_WINDOW_S
+from relay_middleware.stores.terms import KnownTerms, Terms, forgotten_at
 
 log = structlog.get_logger("relay")
 
@@ -67,6 +66,7 @@ class RedisSpendStore:
         self._texts = texts or Texts()
         self._scripts = scripts
         self._keys = keys
+        self._terms = KnownTerms(keys)
         self._now = now
         # Of each bucket; of none before `adopt`.
         self._epochs: Sequence[str] = [""] * BUCKETS
@@ -95,8 +95,7 @@ class RedisSpendStore:
         In one step, so that nothing has to be given back where a rate refuses, and in one round
         trip instead of one more for each rate.
         """
-        rates = [limit_of(rate) for rate in rate_limits]
-        places = hold.max_concurrency
+        terms = self._terms.of(hold, rate_limits)
         args = [
             hold.hold_id,
             str(hold.amount_nano_usd),
@@ -104,17 +103,12 @@ class RedisSpendStore:
             self._texts.hold(hold),
             str(len(hold.accounts)),
             str(hold.tokens),
-            "" if places is None else str(places),
-            str(len(hold.token_limits)),
+            *terms.args,
+            self._epochs[terms.bucket],
         ]
-        for account in hold.accounts:
-            limit = account.limit_nano_usd
-            args += ["" if limit is None else str(limit), _forgotten_at(account.window)]
-        for token_limit in hold.token_limits:
-            args += [str(token_limit.limit_tokens), str(token_limit.window_s * 1000)]
-        for rate in rates:
-            args += [str(rate.limit_requests), str(rate.window_s * 1000)]
-        return replies.to_reserved(hold, rates, await self._run("reserve", hold, args, rates))
+        names = [terms.hold_prefix + hold.hold_id, *terms.names]
+        answer = _warm(await self._scripts.call("reserve", names, args))
+        return replies.to_reserved(hold, terms.rates, answer)
 
     async def touch(self, holds: Sequence[tuple[CustomerId, HoldId]], *, ttl_s: float) -> None:
         """Let those of *holds* that are open live on: one command for each bucket."""
@@ -138,15 +132,16 @@ class RedisSpendStore:
         Raises:
             HoldStateError: It was released, or settled for another amount.
         """
+        terms = self._terms.of_ending(hold)
         args = [
             hold.hold_id,
             str(record.charge_nano_usd),
             self._texts.journal(record),
             str(len(hold.accounts)),
             str(record.tokens),
-            *_forgotten(hold),
+            *terms.ending_args,
         ]
-        return replies.to_ended(hold, await self._run("settle", hold, args))
+        return replies.to_ended(hold, await self._end("settle", hold, terms, args))
 
     async def release(self, hold: Hold, record: RequestEnded, *, is_dispatched: bool) -> Ended:
         """
@@ -157,7 +152,8 @@ class RedisSpendStore:
         """
         kept_s = "" if is_dispatched else str(KEPT_AFTER_END_S)
         args = [hold.hold_id, self._texts.journal(record), str(len(hold.accounts)), kept_s]
-        return replies.to_ended(hold, await self._run("release", hold, args))
+        terms = self._terms.of_ending(hold)
+        return replies.to_ended(hold, await self._end("release", hold, terms, args))
 
     async def expire(self, hold: Hold) -> Ended:
         """
@@ -206,6 +202,7 @@ class RedisSpendStore:
             await self.release(hold, released(hold, self._now()), is_dispatched=False)
 
     async def _expire(self, hold: Hold, *, is_forced: bool) -> Sequence[bytes]:
+        terms = self._terms.of_ending(hold)
         args = [
             hold.hold_id,
             str(hold.amount_nano_usd),
@@ -213,9 +210,9 @@ class RedisSpendStore:
             str(len(hold.accounts)),
             "1" if is_forced else "",
             str(KEPT_AFTER_WINDOW_S),
-            *_forgotten(hold),
+            *terms.ending_args,
         ]
-        return await self._run("expire", hold, args)
+        return await self._end("expire", hold, terms, args)
 
     async def adjust(
         self, customer_id: CustomerId, window: PeriodWindow, adjustment: Adjustment
@@ -228,7 +225,7 @@ class RedisSpendStore:
         ]
         posted, credit = adjustment.posted_nano_usd, adjustment.credit_nano_usd
         epoch = self._epochs[bucket_of(customer_id)]
-        args = [str(posted), str(credit), _forgotten_at(window), epoch]
+        args = [str(posted), str(credit), forgotten_at(window), epoch]
         return _warm(await self._scripts.call("adjust", names, args))[0] == b"OK"
 
     async def raise_to(self, spends: Sequence[Spend]) -> Drift:
@@ -242,7 +239,7 @@ class RedisSpendStore:
             args: list[str] = []
             for each in of_bucket:
                 posted, expired_part = each.posted_nano_usd, each.expired_nano_usd
-                args += [str(posted), str(expired_part), _forgotten_at(each.window)]
+                args += [str(posted), str(expired_part), forgotten_at(each.window)]
             calls.append(self._scripts.call("raise_to", names, args))
         drifts = [replies.to_list(reply) for reply in await _together(calls)]
         return Drift(
@@ -301,12 +298,11 @@ class RedisSpendStore:
             for bucket in range(BUCKETS)
         )
 
-    async def _run(
-        self, name: str, hold: Hold, args: Sequence[str], rates: Sequence[RequestLimit] = ()
+    async def _end(
+        self, name: str, hold: Hold, terms: Terms, args: Sequence[str]
     ) -> Sequence[bytes]:
-        names = self._keys.of_hold(hold, rates)
-        epoch = self._epochs[bucket_of(hold.customer_id)]
-        return _warm(await self._scripts.call(name, names, [*args, epoch]))
+        names = [terms.hold_prefix + hold.hold_id, *terms.ending_names]
+        return _warm(await self._scripts.call(name, names, [*args, self._epochs[terms.bucket]]))
 
 
 async def _together(calls: Iterable[Coroutine[None, None, Reply]]) -> list[Reply]:
@@ -334,13 +330,3 @@ def _by_bucket(
     for hold in holds:
         by_bucket[bucket_of(hold[0])].append(hold)
     return by_bucket
-
-
-def _forgotten(hold: Hold) -> list[str]:
-    return [_forgotten_at(account.window) for account in hold.accounts]
-
-
-def _forgotten_at(window: PeriodWindow) -> str:
-    if window.ends_at_us is None:
-        return ""
-    return str(window.ends_at_us // 1_000_000 + KEPT_AFTER_WINDOW_S)

@@ -50,13 +50,12 @@ def test_names() -> None:
 
 def test_the_keys_of_a_hold_are_those_of_its_parts() -> None:
     """
-    Made at once, the names are the same: hold, open holds, places, epoch, journal, then the
-    accounts, then the token windows, then those of requests.
+    Beside its own name: open holds, places, epoch, journal, then the accounts, then the token
+    windows, then those of requests.
     """
     keys, held = Keys("other"), hold(token_limits=(PER_MINUTE,))
 
-    assert keys.of_hold(held, [PER_HOUR]) == [
-        keys.hold(7, held.hold_id),
+    assert keys.beside_hold(held, [PER_HOUR]) == [
         keys.open_holds(7),
         keys.places(held.customer_id),
         keys.epoch(7),
