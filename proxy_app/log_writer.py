@@ -75,9 +75,6 @@ class LogWriter:
             self._pieces.append(line)
             self._waiting_bytes += len(line)
 
-    def flush(self) -> None:
-        """Do nothing: loggers call it after each line."""
-
     def _run(self) -> None:
         main = threading.main_thread()
         while main.is_alive():

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import BinaryIO, cast
 
 import orjson
 import structlog
@@ -42,10 +41,9 @@ def configure_logging(*, is_readable: bool, level: int = logging.INFO) -> None:
     writer = LogWriter(_STDOUT, dropped_line=partial(_dropped_line, last))
     writer.start()
     structlog.configure(
-        processors=[*_SHARED, structlog.processors.format_exc_info, partial(_line, last)],
+        processors=[partial(_processed, last)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        # It is asked for two methods of that type.
-        logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", writer)),
+        logger_factory=partial(_Logger, writer),
         cache_logger_on_first_use=True,
     )
     handler = _Handler(writer)
@@ -62,6 +60,19 @@ def configure_logging(*, is_readable: bool, level: int = logging.INFO) -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
+class _Logger:
+    """What structlog hands a finished line to, by the name of its level."""
+
+    def __init__(self, writer: LogWriter, *_: object) -> None:
+        self._write = writer.write
+
+    def msg(self, line: bytes) -> None:
+        """Have *line* written."""
+        self._write(line)
+
+    debug = info = warning = error = critical = exception = msg
+
+
 class _Handler(logging.Handler):
     """Where libraries log to."""
 
@@ -74,6 +85,22 @@ class _Handler(logging.Handler):
         self._writer.write(f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
 
 
+def _processed(render: _Render, logger: WrappedLogger, method: str, event: EventDict) -> bytes:
+    """
+    Return a line of structlog's: all of `_SHARED` and what follows it in one, because each request
+    has a line, and half of what that cost was going from one to the next (measured).
+    """
+    event["level"] = method
+    event["timestamp"] = _timestamp()
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(logger, method, event)
+    return _line(render, logger, method, event)
+
+
+def _timestamp() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
 def _to_json(_: WrappedLogger, __: str, event: EventDict) -> str:
     # What JSON does not know is printed as text: a log line never fails its request.
     try:
@@ -84,7 +111,7 @@ def _to_json(_: WrappedLogger, __: str, event: EventDict) -> str:
 
 
 def _line(render: _Render, logger: WrappedLogger, method: str, event: EventDict) -> bytes:
-    return render(logger, method, event).encode("utf-8", "backslashreplace")
+    return f"{render(logger, method, event)}\n".encode("utf-8", "backslashreplace")
 
 
 def _dropped_line(render: _Render, lines: int) -> bytes:
@@ -92,7 +119,7 @@ def _dropped_line(render: _Render, lines: int) -> bytes:
     event: EventDict = {
         "event": "log_lines_dropped",
         "level": "warning",
-        "timestamp": datetime.now(UTC).isoformat(),
+        "timestamp": _timestamp(),
         "lines": lines,
     }
-    return _line(render, None, "warning", event) + b"\n"
+    return _line(render, None, "warning", event)

@@ -10,7 +10,7 @@ from relay_middleware.core.records import Attempt
 from relay_middleware.core.usage import Usage
 
 
-@dataclass(slots=True)
+@dataclass
 class RequestLine:
     """
     Facts of one request, gathered while it is served. Never a prompt, a completion or a key.
@@ -62,6 +62,4 @@ class RequestLine:
 
     def facts(self) -> dict[str, object]:
         """Return what is known, for the logger."""
-        return {
-            name: value for name in self.__slots__ if (value := getattr(self, name)) is not None
-        }
+        return {name: value for name, value in vars(self).items() if value is not None}
