@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import (
     Awaitable,
     Callable,
+    Generator,
     Iterable,
     Mapping,
     MutableMapping,
@@ -16,6 +17,7 @@ from collections.abc import (
 from typing import Any
 
 import orjson
+from typing_extensions import override
 
 from relay_middleware.core import refusals
 from relay_middleware.core.attribution import Headers
@@ -133,11 +135,12 @@ class ClientWatch:
     Notices when the client hangs up, once its request body was read.
 
     Attributes:
+        receive: The server's.
         is_gone: Whether it has.
     """
 
     def __init__(self, receive: Receive) -> None:
-        self._receive = receive
+        self.receive = receive
         self._listening: asyncio.Task[None] | None = None
         self._callback: Callable[[], None] | None = None
         self.is_gone = False
@@ -147,7 +150,7 @@ class ClientWatch:
         self._listening = asyncio.create_task(self._listen())
 
     async def _listen(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+        while (await self.receive())["type"] != "http.disconnect":
             pass
         self.mark_gone()
 
@@ -169,6 +172,42 @@ class ClientWatch:
         """Stop listening."""
         if self._listening is not None:
             self._listening.cancel()
+
+
+class DirectWatch(ClientWatch):
+    """
+    The same without a task, which takes 20 µs (measured): for a `receive` that waits for futures of
+    the event loop and does not ask which task it runs in, as a server's own.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        super().__init__(receive)
+        self._receiving: Generator[Any, None, Message] | None = None
+        self._is_stopped = False
+
+    @override
+    def start(self) -> None:
+        self._go_on()
+
+    def _go_on(self, _: object = None) -> None:
+        while not (self.is_gone or self._is_stopped):
+            if self._receiving is None:
+                self._receiving = self.receive().__await__()
+            try:
+                waited_for = next(self._receiving)
+            except StopIteration as end:
+                self._receiving = None
+                if end.value["type"] == "http.disconnect":
+                    self.mark_gone()
+            else:
+                waited_for.add_done_callback(self._go_on)
+                return
+
+    @override
+    def stop(self) -> None:
+        self._is_stopped = True
+        if self._receiving is not None:
+            self._receiving.close()
 
 
 class Responder:

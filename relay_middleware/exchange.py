@@ -13,7 +13,6 @@ from relay_middleware.admission import Admission, Asked
 from relay_middleware.asgi import (
     ClientGoneError,
     ClientWatch,
-    Receive,
     Responder,
     Scope,
     Send,
@@ -53,7 +52,7 @@ class Exchange:
         self,
         services: Services,
         scope: Scope,
-        receive: Receive,
+        watch: ClientWatch,
         send: Send,
         *,
         path: str,
@@ -62,19 +61,19 @@ class Exchange:
     ) -> None:
         """
         Args:
+            watch: Watches the client, and gives the request's body before.
             path: Below the prefix, without the leading slash.
             customer_id: The customer for whom the host application vouches. Then no key is asked
                 for, and no header names another.
             on_receipt: Called once with what an answer was charged, when it is settled.
         """  # fmt: skip
         self._services = services
-        self._receive = receive
         self._path = path
         self._host_customer_id = customer_id
         self._on_receipt = on_receipt
         self._method: str = scope["method"]
         self._headers = collect_headers(scope["headers"])
-        self._watch = ClientWatch(receive)
+        self._watch = watch
         self._responder = Responder(send, self._watch, services.waits.writing)
         self._admission = Admission(services)
         self._request_id = services.new_request_id()
@@ -142,7 +141,7 @@ class Exchange:
         key = await self._key()
         self._line.api_key_id = key.api_key_id
         body = await read_body(
-            self._receive,
+            self._watch.receive,
             self._headers,
             self._services.waits.reading,
             limit_bytes=self._services.max_body_bytes,

@@ -47,8 +47,8 @@ class RelayMiddleware:
                 where it returns None: the header decides, and needs a Relay key.
             trust_header: Whether the header is believed without a key: only behind a proxy that
                 sets it itself. None: as the configuration says.
-            is_outermost: Whether nothing but the server's end cancels a request, as a time limit of
-                the host's would: then no task is needed that goes on.
+            is_outermost: Whether nothing is around it that cancels a request, as a time limit of
+                the host's would, or has a `receive` of its own: then tasks can be spared.
         """  # fmt: skip
         self.app = app
         self.relay = relay

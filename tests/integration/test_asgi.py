@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from relay_middleware.asgi import ClientGoneError, ClientWatch, Responder, read_body
+from relay_middleware.asgi import ClientGoneError, ClientWatch, DirectWatch, Responder, read_body
 from relay_middleware.core.refusals import RefusedError
 from relay_middleware.tasks import Patience
 
@@ -89,6 +89,87 @@ async def test_a_watch_calls_once_and_only_while_it_is_asked_to() -> None:
     watch.when_gone(None)
 
     assert calls == ["late"]
+
+
+class Server:
+    """Has one client: its `receive` waits for an event, as uvicorn's does."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        self.messages: list[MutableMapping[str, Any]] = []
+        self.is_waited_for = False
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        self.is_waited_for = True
+        try:
+            await self.event.wait()
+        finally:
+            self.is_waited_for = False
+        self.event.clear()
+        return self.messages.pop(0) if self.messages else GONE
+
+
+@pytest.mark.parametrize("kind", [ClientWatch, DirectWatch])
+async def test_a_watch_hears_the_client_go(kind: type[ClientWatch]) -> None:
+    """
+    More of a body is no going; what comes then is, and is told once.
+    """
+    server, gone = Server(), asyncio.Event()
+    server.messages.append(piece(b"a", more=False))
+    watch = kind(server.receive)
+    watch.when_gone(gone.set)
+    watch.start()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert server.is_waited_for
+
+    server.event.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not watch.is_gone
+    server.event.set()
+    await gone.wait()
+
+    assert watch.is_gone
+    assert not server.is_waited_for
+    watch.stop()
+
+
+@pytest.mark.parametrize("kind", [ClientWatch, DirectWatch])
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_who_is_not_watched_any_more_does_not_go(
+    kind: type[ClientWatch],
+    is_late: bool,  # noqa: FBT001 - pytest's
+) -> None:
+    """
+    A watch that was stopped hears nothing, also of what came in the same turn of the loop; nobody
+    is waited for, and it is not asked again.
+    """
+    server = Server()
+    watch = kind(server.receive)
+    watch.start()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    if is_late:
+        server.event.set()
+    watch.stop()
+    server.event.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert not watch.is_gone
+    assert not server.is_waited_for
+
+
+def test_a_direct_watch_may_find_that_the_client_has_gone_already() -> None:
+    """
+    A server that answers at once is not waited for.
+    """
+    watch = DirectWatch(Client(piece(b"a", more=False), GONE).receive)
+    watch.start()
+
+    assert watch.is_gone
+    watch.stop()
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), TimeoutError()])
