@@ -3,19 +3,16 @@ The direct wire: one call to one deployment, over HTTP as OpenAI speaks it.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from functools import cache, partial
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
-from aiohttp.abc import AbstractStreamWriter
-from typing_extensions import override
-from yarl import URL
 
 from relay_middleware.core.deployments import Deployment
 from relay_middleware.ports.providers import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
 from relay_middleware.ports.stores import Clock
+from relay_middleware.tasks import Patience
 from relay_middleware.upstream.dialects import outgoing_body, url_of
 from relay_middleware.upstream.failures import (
     BROKEN_ANSWER,
@@ -24,8 +21,10 @@ from relay_middleware.upstream.failures import (
     DeploymentFailedError,
     retry_after_s,
 )
+from relay_middleware.upstream.http import HttpClient, Response
 from relay_middleware.upstream.redaction import redact
 from relay_middleware.upstream.streaming import COMMIT_AFTER_S, open_stream
+from relay_middleware.upstream.targets import Target, target_of
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Longest answer that is not a stream: several images in base64 fit."""
@@ -33,10 +32,16 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_REFUSAL_BYTES = 64 * 1024
 """How much of a refusal is read: the message that is shown is shorter by far."""
 
+_HEADERS: Mapping[str, str] = {
+    "Accept": "*/*",
+    "Content-Type": "application/json",
+    "Accept-Encoding": "identity",
+    "User-Agent": "relay",
+}
+
 _REFUSALS = frozenset({400, 413, 422})
 
-_BROKEN = (aiohttp.ClientError, OSError)
-"""What aiohttp raises for a connection that cannot be made, breaks, or speaks no HTTP."""
+T = TypeVar("T")
 
 Answer = WholeAnswer | StreamAnswer | RefusedAnswer
 
@@ -56,7 +61,10 @@ class Wire:
         self._clock = clock
         self._commit_after_s = commit_after_s
         self._max_answer_bytes = max_answer_bytes
-        self._session: aiohttp.ClientSession | None = None
+        self._client = HttpClient()
+        # The configuration's, so neither grows.
+        self._targets: dict[tuple[str, str | None], Target] = {}
+        self._patience: dict[float, Patience] = {}
 
     async def send(
         self,
@@ -79,86 +87,102 @@ class Wire:
         Raises:
             DeploymentFailedError: There is no answer, and another deployment may give one.
         """
-        limits = deployment.timeouts
-        rest_s = limits.first_event_s if call.is_stream else limits.non_stream_s
+        target = self._target(deployment, call.endpoint.path)
+        body = orjson.dumps(outgoing_body(call, deployment))
         try:
-            # One limit for both, because each costs time to set up: first for the connection.
-            async with asyncio.timeout(limits.connect_s) as limit:
-                on_sent = partial(_note_sent, call, deployment, limit, rest_s)
-                response = await self._post(call, deployment, on_sent)
-                try:
-                    if call.is_stream and _is_success(response):
-                        return await open_stream(
-                            deployment,
-                            _Body(deployment, response),
-                            limit,
-                            commit_after_s=self._commit_after_s,
-                            on_break=on_break,
-                        )
-                    return await self._read(call, deployment, response, wants_complaint)
-                except BaseException:
-                    # Whatever it was, cancellation too: nobody reads on.
-                    response.close()
-                    raise
+            connection = self._client.idle(target.origin)
+            if connection is None:
+                connection = await self._at_most(
+                    deployment.timeouts.connect_s, self._client.connect(target.origin)
+                )
+            call.on_sent(deployment)
+            response = connection.send(target, body)
+            try:
+                if call.is_stream:
+                    return await self._stream(deployment, response, on_break, wants_complaint)
+                return await self._at_most(
+                    deployment.timeouts.non_stream_s,
+                    self._read(call, deployment, response, wants_complaint),
+                )
+            except BaseException:
+                # Whatever it was, cancellation too: nobody reads on.
+                response.close()
+                raise
         except TimeoutError:
             raise DeploymentFailedError(deployment.deployment_id, TIMED_OUT) from None
-        except _BROKEN:
+        except OSError:
             raise DeploymentFailedError(deployment.deployment_id, CONNECTION_REFUSED) from None
 
     async def aclose(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        for patience in self._patience.values():
+            patience.close()
+        await self._client.aclose()
 
-    async def _post(
-        self, call: UpstreamCall, deployment: Deployment, on_sent: Callable[[], None]
-    ) -> aiohttp.ClientResponse:
-        # A client's headers would be added here, by an allow-list; it is empty.
-        headers = {}
-        if deployment.api_key is not None:
-            headers["Authorization"] = f"Bearer {deployment.api_key}"
-        return await self._opened().post(
-            _url(url_of(deployment, call.endpoint.path)),
-            data=_Announced(orjson.dumps(outgoing_body(call, deployment)), before=on_sent),
-            headers=headers,
-            # A redirect would carry the key to wherever it points.
-            allow_redirects=False,
-        )
+    async def _at_most(self, seconds: float, wait: Awaitable[T]) -> T:
+        patience = self._patience.get(seconds)
+        if patience is None:
+            patience = self._patience[seconds] = Patience(seconds)
+        return await patience.wait(wait)
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                # How many calls run at once is decided by limits and providers, not by a pool.
-                connector=aiohttp.TCPConnector(limit=0),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                # See `send`.
-                timeout=aiohttp.ClientTimeout(),
-                headers={
-                    "Content-Type": "application/json",
-                    "Accept-Encoding": "identity",
-                    "User-Agent": "relay",
-                },
+    def _target(self, deployment: Deployment, path: str) -> Target:
+        url = url_of(deployment, path)
+        target = self._targets.get((url, deployment.api_key))
+        if target is None:
+            # A client's headers would be added here, by an allow-list; it is empty.
+            headers = dict(_HEADERS)
+            if deployment.api_key is not None:
+                headers["Authorization"] = f"Bearer {deployment.api_key}"
+            target = self._targets[url, deployment.api_key] = target_of(url, headers)
+        return target
+
+    async def _stream(
+        self,
+        deployment: Deployment,
+        response: Response,
+        on_break: Callable[[], None],
+        wants_complaint: bool,  # noqa: FBT001 - passed on
+    ) -> StreamAnswer | RefusedAnswer:
+        async with asyncio.timeout(deployment.timeouts.first_event_s) as limit:
+            await response.head()
+            if not _is_success(response):
+                return await self._refused(deployment, response, wants_complaint)
+            return await open_stream(
+                deployment,
+                _Body(deployment, response),
+                limit,
+                commit_after_s=self._commit_after_s,
+                on_break=on_break,
             )
-        return self._session
+
+    async def _refused(
+        self,
+        deployment: Deployment,
+        response: Response,
+        wants_complaint: bool,  # noqa: FBT001 - passed on
+    ) -> RefusedAnswer:
+        """Return what *response*, which is no success, refuses, or raise that it failed."""
+        # A redirect among them: it would carry the key to wherever it points.
+        if response.status in _REFUSALS:
+            return await _refusal(deployment, response)
+        raise DeploymentFailedError(
+            deployment.deployment_id,
+            response.status,
+            http_status=response.status,
+            retry_after_s=retry_after_s(response.header(b"retry-after"), self._clock.now()),
+            complaint=await _complaint(deployment, response) if wants_complaint else None,
+        )
 
     async def _read(
         self,
         call: UpstreamCall,
         deployment: Deployment,
-        response: aiohttp.ClientResponse,
+        response: Response,
         wants_complaint: bool,  # noqa: FBT001 - passed on
     ) -> WholeAnswer | RefusedAnswer:
-        if response.status in _REFUSALS:
-            return await _refusal(deployment, response)
+        await response.head()
         if not _is_success(response):
-            raise DeploymentFailedError(
-                deployment.deployment_id,
-                response.status,
-                http_status=response.status,
-                retry_after_s=retry_after_s(response.headers.get("Retry-After"), self._clock.now()),
-                complaint=await _complaint(deployment, response) if wants_complaint else None,
-            )
+            return await self._refused(deployment, response, wants_complaint)
         body = await _read_at_most(response, self._max_answer_bytes)
         if body is None:
             # It was written, and costs what it costs; another deployment would write as much.
@@ -176,41 +200,7 @@ class Wire:
         return WholeAnswer(deployment=deployment, body=body, members=answer, attempts=())
 
 
-def _note_sent(
-    call: UpstreamCall, deployment: Deployment, limit: asyncio.Timeout, rest_s: float
-) -> None:
-    """The connection stands: from here on the time of the answer counts."""
-    if not limit.expired():
-        limit.reschedule(asyncio.get_running_loop().time() + rest_s)
-    call.on_sent(deployment)
-
-
-@cache
-def _url(text: str) -> URL:
-    """The set of addresses is the configuration's, so the cache does not grow."""
-    return URL(text)
-
-
-class _Announced(aiohttp.BytesPayload):
-    """
-    A request's body that tells when it is written. Before that, aiohttp has the headers waiting for
-    it, and nothing has left.
-    """
-
-    def __init__(self, body: bytes, *, before: Callable[[], None]) -> None:
-        super().__init__(body)
-        self._before = before
-
-    @override
-    async def write_with_length(
-        self, writer: AbstractStreamWriter, content_length: int | None
-    ) -> None:
-        """Write it, after saying so."""
-        self._before()
-        await super().write_with_length(writer, content_length)
-
-
-def _is_success(response: aiohttp.ClientResponse) -> bool:
+def _is_success(response: Response) -> bool:
     # A redirect is none: it is not followed.
     return response.status // 100 == 2  # noqa: PLR2004 # HTTP's class of successes
 
@@ -218,15 +208,15 @@ def _is_success(response: aiohttp.ClientResponse) -> bool:
 class _Body:
     """The body of an answer, as a `streaming.Source`."""
 
-    def __init__(self, deployment: Deployment, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, deployment: Deployment, response: Response) -> None:
         self._deployment = deployment
         self._response = response
 
     async def read(self) -> bytes:
         """Return what has arrived."""
         try:
-            return await self._response.content.readany()
-        except _BROKEN:
+            return await self._response.read()
+        except OSError:
             raise DeploymentFailedError(
                 self._deployment.deployment_id, CONNECTION_REFUSED
             ) from None
@@ -236,7 +226,7 @@ class _Body:
         self._response.close()
 
 
-async def _refusal(deployment: Deployment, response: aiohttp.ClientResponse) -> RefusedAnswer:
+async def _refusal(deployment: Deployment, response: Response) -> RefusedAnswer:
     told = await _told(response)
     response.close()
     secrets = _secrets(deployment)
@@ -250,11 +240,11 @@ async def _refusal(deployment: Deployment, response: aiohttp.ClientResponse) -> 
     )
 
 
-async def _complaint(deployment: Deployment, response: aiohttp.ClientResponse) -> str | None:
+async def _complaint(deployment: Deployment, response: Response) -> str | None:
     return _shown(await _told(response), "message", _secrets(deployment))
 
 
-async def _told(response: aiohttp.ClientResponse) -> Mapping[str, object]:
+async def _told(response: Response) -> Mapping[str, object]:
     """The error that the body describes."""
     answer = _json_object(await _read_at_most(response, MAX_REFUSAL_BYTES)) or {}
     error = answer.get("error")
@@ -273,11 +263,11 @@ def _secrets(deployment: Deployment) -> list[str]:
     return [secret for secret in (deployment.api_key, host) if secret]
 
 
-async def _read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes | None:
+async def _read_at_most(response: Response, limit_bytes: int) -> bytes | None:
     """The whole body, or None where it is longer."""
     chunks = []
     length = 0
-    while chunk := await response.content.readany():
+    while chunk := await response.read():
         chunks.append(chunk)
         length += len(chunk)
         if length > limit_bytes:
@@ -293,7 +283,7 @@ def _json_object(body: bytes | None) -> Mapping[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-def _broken(deployment: Deployment, response: aiohttp.ClientResponse) -> DeploymentFailedError:
+def _broken(deployment: Deployment, response: Response) -> DeploymentFailedError:
     return DeploymentFailedError(
         deployment.deployment_id, BROKEN_ANSWER, http_status=response.status
     )

@@ -1,0 +1,78 @@
+"""
+Targets: what a provider's requests go to, and all of their heads that is the same each time.
+"""
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from urllib.parse import quote, unquote, urlsplit
+
+from relay_middleware.core.values import dataclass
+
+_HTTPS_PORT = 443
+_HTTP_PORT = 80
+
+_UNSAFE = re.compile(r"[^\x20-\x7e]")
+_PATH_SAFE = "/%:@!$&'()*+,;=~"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where connections lead to."""
+
+    host: str
+    port: int
+    is_tls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """
+    What requests are sent to.
+
+    Attributes:
+        head: All of a request that is the same each time, up to the length of its body.
+    """
+
+    origin: Origin
+    head: bytes
+
+
+def target_of(url: str, headers: Mapping[str, str]) -> Target:
+    """
+    Return what a POST to *url* goes to.
+
+    Args:
+        headers: Beside those of the body's length and of the host.
+
+    Raises:
+        ValueError: *url* is no address, or there is a character in it or in a header that has no
+            place there. The text names neither.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("the address is none of http or https")
+    is_tls = parts.scheme == "https"
+    usual_port = _HTTPS_PORT if is_tls else _HTTP_PORT
+    port = parts.port or usual_port
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    shown = {
+        "Host": host if port == usual_port else f"{host}:{port}",
+        **_login(parts.username, parts.password),
+    }
+    path = quote(parts.path or "/", safe=_PATH_SAFE)
+    query = f"?{quote(parts.query, safe=_PATH_SAFE + '?')}" if parts.query else ""
+    lines = [f"POST {path}{query} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in {**shown, **headers}.items()]
+    if any(_UNSAFE.search(line) for line in lines):
+        raise ValueError("a header would hold a character that has no place in one")
+    head = "\r\n".join([*lines, "Content-Length: "])
+    return Target(Origin(parts.hostname, port, is_tls), head.encode("ascii"))
+
+
+def _login(name: str | None, password: str | None) -> dict[str, str]:
+    """Who the address says that is asking, if it does."""
+    if name is None:
+        return {}
+    told = f"{unquote(name)}:{unquote(password or '')}"
+    return {"Authorization": f"Basic {b64encode(told.encode()).decode()}"}
