@@ -13,8 +13,15 @@ from relay_middleware.config.values import ModelEntry
 from relay_middleware.core.deployments import Deployment
 from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.errors import ConfigurationError
-from relay_middleware.upstream.dialects import dialect_of, is_direct, is_openais
+from relay_middleware.upstream.dialects import (
+    authorization_of,
+    dialect_of,
+    is_direct,
+    is_openais,
+    url_of,
+)
 from relay_middleware.upstream.prices import PriceTable, place_of, resolve_price
+from relay_middleware.upstream.targets import target_of
 from relay_middleware.upstream.tokenizer import encoding_of
 
 CAPPED_REASONING = frozenset(
@@ -117,6 +124,12 @@ def _require_served(deployment: Deployment, is_known: Callable[[str], bool]) -> 
             f"{deployment.model}: {deployment.provider} takes api_key and api_base alone; remove"
             f" {', '.join(sorted(deployment.credentials))}"
         )
+    try:
+        target_of(url_of(deployment, "chat/completions"), authorization_of(deployment))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{deployment.model}: {error}; correct api_base or api_key"
+        ) from None
 
 
 def _require_text(entry: ModelEntry, mode: object) -> None:

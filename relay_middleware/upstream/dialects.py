@@ -138,6 +138,13 @@ def url_of(deployment: Deployment, path: str) -> str:
     return f"{base_url.rstrip('/')}/{path}"
 
 
+def authorization_of(deployment: Deployment) -> dict[str, str]:
+    """Return the header that says who is asking; none where the server asks nobody."""
+    if deployment.api_key is None:
+        return {}
+    return {"Authorization": f"Bearer {deployment.api_key}"}
+
+
 def outgoing_body(call: UpstreamCall, deployment: Deployment) -> dict[str, object]:
     """
     Return the client's body as *deployment* gets it.

@@ -169,6 +169,7 @@ class Connection(asyncio.Protocol):
         self._response: Response | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
+        self._header_bytes = 0
         self._is_interim = False
         self._is_kept = False
         self._is_until_close = False
@@ -182,7 +183,7 @@ class Connection(asyncio.Protocol):
     def send(self, target: Target, body: bytes) -> Response:
         """Send a request; its answer is what comes next."""
         response = self._response = Response(self)
-        self._head_bytes = 0
+        self._head_bytes = self._header_bytes = 0
         self._transport.write(b"%b%d\r\n\r\n%b" % (target.head, len(body), body))
         return response
 
@@ -232,6 +233,9 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Of the parser: a header."""
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MAX_HEAD_BYTES:
+            raise HttpError("the head of the answer is too long")
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -281,12 +285,14 @@ class HttpClient:
     closed.
     """
 
-    def __init__(self, *, idle_s: float = IDLE_S) -> None:
+    def __init__(self, *, idle_s: float = IDLE_S, tls: ssl.SSLContext | None = None) -> None:
         """
         Args:
             idle_s: How long a connection is kept unused; twice that at most.
+            tls: Whom to believe; None: whom the system does.
         """  # fmt: skip
         self._idle_s = idle_s
+        self._given_tls = tls
         self._idle: defaultdict[Origin, list[Connection]] = defaultdict(list)
         self._open: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -371,6 +377,6 @@ class HttpClient:
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         """Made once, when it is needed: reading all certificates takes some 20 ms."""
-        context = ssl.create_default_context()
+        context = self._given_tls or ssl.create_default_context()
         context.set_alpn_protocols(["http/1.1"])
         return context

@@ -51,7 +51,7 @@ def target_of(url: str, headers: Mapping[str, str]) -> Target:
     """
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("the address is none of http or https")
+        raise ValueError("its address is none of http or https")
     is_tls = parts.scheme == "https"
     usual_port = _HTTPS_PORT if is_tls else _HTTP_PORT
     port = parts.port or usual_port
@@ -65,7 +65,7 @@ def target_of(url: str, headers: Mapping[str, str]) -> Target:
     lines = [f"POST {path}{query} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in {**shown, **headers}.items()]
     if any(_UNSAFE.search(line) for line in lines):
-        raise ValueError("a header would hold a character that has no place in one")
+        raise ValueError("its address or its key has a character that no header may hold")
     head = "\r\n".join([*lines, "Content-Length: "])
     return Target(Origin(parts.hostname, port, is_tls), head.encode("ascii"))
 

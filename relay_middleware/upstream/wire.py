@@ -13,7 +13,7 @@ from relay_middleware.core.deployments import Deployment
 from relay_middleware.ports.providers import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
 from relay_middleware.ports.stores import Clock
 from relay_middleware.tasks import Patience
-from relay_middleware.upstream.dialects import outgoing_body, url_of
+from relay_middleware.upstream.dialects import authorization_of, outgoing_body, url_of
 from relay_middleware.upstream.failures import (
     BROKEN_ANSWER,
     CONNECTION_REFUSED,
@@ -130,9 +130,7 @@ class Wire:
         target = self._targets.get((url, deployment.api_key))
         if target is None:
             # A client's headers would be added here, by an allow-list; it is empty.
-            headers = dict(_HEADERS)
-            if deployment.api_key is not None:
-                headers["Authorization"] = f"Bearer {deployment.api_key}"
+            headers = {**_HEADERS, **authorization_of(deployment)}
             target = self._targets[url, deployment.api_key] = target_of(url, headers)
         return target
 

@@ -293,6 +293,23 @@ def test_azures_own_names_are_priced_by_what_is_behind_them() -> None:
     assert warning.message.endswith("or name the model behind it in model_info.base_model.")
 
 
+@pytest.mark.parametrize(
+    ("api_base", "reason"),
+    [
+        ("ftp://models.example/v1", "its address is none of http or https"),
+        ("http://models.example/v1\x00", "has a character that no header may hold"),
+    ],
+)
+def test_an_address_that_nothing_can_be_sent_to_is_a_mistake(api_base: str, reason: str) -> None:
+    """
+    It is told at the start, and not to the first client.
+    """
+    (mistake,) = planned(entry("openai/gpt-a", api_base=api_base)).mistakes
+
+    assert reason in mistake.message
+    assert mistake.message.endswith("correct api_base or api_key")
+
+
 def test_a_model_for_something_else_is_a_mistake() -> None:
     """
     What the table has for sound or pictures is refused, unless the file says that it chats.
