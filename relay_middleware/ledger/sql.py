@@ -16,7 +16,7 @@ from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.records import LedgerRecord, RequestEnded
 from relay_middleware.errors import RecordRefusedError
 from relay_middleware.ledger.adjustments import list_adjustments
-from relay_middleware.ledger.database import Database
+from relay_middleware.ledger.database import Database, among
 from relay_middleware.ledger.dead_letters import keep_dead_letter, letter_of
 from relay_middleware.ledger.expired import list_expired
 from relay_middleware.ledger.rows import Row, attempt_rows, customer_row, request_row
@@ -26,7 +26,7 @@ from relay_middleware.ports.books import LedgerAdjustment
 from relay_middleware.ports.stores import Spend
 
 _ASKED_AT_ONCE = 1000
-"""Identifiers in one statement, of which each database takes some thousands."""
+"""Requests in one answer: after hours without a database there may be very many."""
 
 MAX_CUSTOMERS = 100_000
 """Of whom it is remembered that they have their row; some 10 MB."""
@@ -153,8 +153,9 @@ class SqlLedger:
         found: dict[HoldId, HoldState] = {}
         async with self._database.connect() as connection:
             for start in range(0, len(hold_ids), _ASKED_AT_ONCE):
+                some = hold_ids[start : start + _ASKED_AT_ONCE]
                 query = select(REQUEST.c.id, REQUEST.c.state).where(
-                    REQUEST.c.id.in_(hold_ids[start : start + _ASKED_AT_ONCE])
+                    among(connection, REQUEST.c.id, some)
                 )
                 for row in await connection.execute(query):
                     found[HoldId(row.id)] = HoldState(row.state)
@@ -183,7 +184,9 @@ class SqlLedger:
 async def _compare(connection: AsyncConnection, final: Sequence[RequestEnded]) -> None:
     """What was there already must be what is there now: same id with other values is no silence."""
     charge_by_id = {str(record.hold_id): record.charge_nano_usd for record in final}
-    query = select(REQUEST.c.id, REQUEST.c.charge_nano_usd).where(REQUEST.c.id.in_(charge_by_id))
+    query = select(REQUEST.c.id, REQUEST.c.charge_nano_usd).where(
+        among(connection, REQUEST.c.id, charge_by_id)
+    )
     for request_id, charge in await connection.execute(query):
         if charge != charge_by_id[request_id]:
             raise LedgerConflictError(
