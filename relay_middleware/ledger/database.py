@@ -4,13 +4,25 @@ The SQL database: SQLite in a file, or PostgreSQL; its errors in our own words.
 
 import asyncio
 import hashlib
+import json
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import Table, event, make_url
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    String,
+    Table,
+    any_,
+    event,
+    func,
+    literal,
+    make_url,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
@@ -180,6 +192,23 @@ class Database:
             f"the database {self.place} failed ({type(error).__name__}). Is it there, and is"
             " database_url right?"
         )
+
+
+def among(
+    connection: AsyncConnection, column: ColumnElement[str], values: Iterable[str]
+) -> ColumnElement[bool]:
+    """
+    Return that *column* is one of *values*: one parameter for all of them.
+
+    With a parameter for each, every number of them is a statement of its own, and each connection
+    keeps the last hundred that it has prepared. They were what a worker's memory grew by, 18 MiB
+    in 100,000 requests (measured, SQLite); PostgreSQL has them at the other end.
+    """
+    listed = list(values)
+    if connection.dialect.name == "sqlite":
+        each = func.json_each(json.dumps(listed)).table_valued("value")
+        return column.in_(select(each.c.value))
+    return column == any_(literal(listed, ARRAY(String)))
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -5,7 +5,7 @@ The ledger in SQL: appended to, in batches, each record once.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self, TypeVar
+from typing import Self
 
 from sqlalchemy import Insert, Table, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,7 +16,7 @@ from relay_middleware.core.identifiers import CustomerId, HoldId
 from relay_middleware.core.records import LedgerRecord, RequestEnded
 from relay_middleware.errors import RecordRefusedError
 from relay_middleware.ledger.adjustments import list_adjustments
-from relay_middleware.ledger.database import Database
+from relay_middleware.ledger.database import Database, among
 from relay_middleware.ledger.dead_letters import keep_dead_letter, letter_of
 from relay_middleware.ledger.expired import list_expired
 from relay_middleware.ledger.rows import Row, attempt_rows, customer_row, request_row
@@ -25,10 +25,8 @@ from relay_middleware.ledger.tables import ATTEMPT, CUSTOMER, REQUEST
 from relay_middleware.ports.books import LedgerAdjustment
 from relay_middleware.ports.stores import Spend
 
-Text = TypeVar("Text", bound=str)
-
-_ASKED_AT_ONCE = 1024
-"""Identifiers in one statement, of which each database takes some thousands."""
+_ASKED_AT_ONCE = 1000
+"""Requests in one answer: after hours without a database there may be very many."""
 
 MAX_CUSTOMERS = 100_000
 """Of whom it is remembered that they have their row; some 10 MB."""
@@ -155,8 +153,9 @@ class SqlLedger:
         found: dict[HoldId, HoldState] = {}
         async with self._database.connect() as connection:
             for start in range(0, len(hold_ids), _ASKED_AT_ONCE):
+                some = hold_ids[start : start + _ASKED_AT_ONCE]
                 query = select(REQUEST.c.id, REQUEST.c.state).where(
-                    REQUEST.c.id.in_(padded(hold_ids[start : start + _ASKED_AT_ONCE]))
+                    among(connection, REQUEST.c.id, some)
                 )
                 for row in await connection.execute(query):
                     found[HoldId(row.id)] = HoldState(row.state)
@@ -182,24 +181,12 @@ class SqlLedger:
         return await list_adjustments(self._database, at)
 
 
-def padded(ids: Sequence[Text]) -> Sequence[Text]:
-    """
-    Return *ids*, the last of them repeated until there are 1, 2, 4, 8, ... of them.
-
-    So many values to compare with, so many statements: each number makes one of its own, which
-    driver and database keep some hundred of, and that was most of what a worker grew by.
-    """
-    if not ids:
-        return ids
-    missing = (1 << (len(ids) - 1).bit_length()) - len(ids)
-    return [*ids, *([ids[-1]] * missing)]
-
-
 async def _compare(connection: AsyncConnection, final: Sequence[RequestEnded]) -> None:
     """What was there already must be what is there now: same id with other values is no silence."""
     charge_by_id = {str(record.hold_id): record.charge_nano_usd for record in final}
-    some = padded(list(charge_by_id))
-    query = select(REQUEST.c.id, REQUEST.c.charge_nano_usd).where(REQUEST.c.id.in_(some))
+    query = select(REQUEST.c.id, REQUEST.c.charge_nano_usd).where(
+        among(connection, REQUEST.c.id, charge_by_id)
+    )
     for request_id, charge in await connection.execute(query):
         if charge != charge_by_id[request_id]:
             raise LedgerConflictError(

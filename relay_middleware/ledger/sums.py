@@ -22,7 +22,7 @@ from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import PeriodWindow, windows_of
 from relay_middleware.ledger.adjustments import contains
 from relay_middleware.ledger.calendars import UnknownZoneError, calendar_from, own_calendars
-from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database
+from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database, among
 from relay_middleware.ledger.tables import (
     ADJUSTMENT,
     CUSTOMER,
@@ -33,7 +33,7 @@ from relay_middleware.ports.stores import Spend
 log = structlog.get_logger("relay")
 
 BATCH_CUSTOMERS = 500
-"""Customers in one query: as many as a statement may name on any database, and some 2,000 sums."""
+"""Customers in one query: some 2,000 sums."""
 
 _PAUSE_AFTER = 200
 """Customers whose periods are computed in one go: some milliseconds, in which nobody is served."""
@@ -125,12 +125,14 @@ async def spends_of(
     """
     Return what each of *customer_ids* has spent in *windows*, which contain *at*.
     """
-    query = _sums(windows).where(REQUEST.c.customer_id.in_(customer_ids))
+    query = _sums(windows).where(among(connection, REQUEST.c.customer_id, customer_ids))
     starts = [window.starts_at for window in windows if window.starts_at is not None]
     if len(starts) == len(windows):
         query = query.where(REQUEST.c.reserved_at_us >= to_us(min(starts)))
     rows = (await connection.execute(query)).mappings().all()
-    adjusted = await _adjusted(connection, at, ADJUSTMENT.c.customer_id.in_(customer_ids))
+    adjusted = await _adjusted(
+        connection, at, among(connection, ADJUSTMENT.c.customer_id, customer_ids)
+    )
     return _spends(rows, windows, adjusted)
 
 

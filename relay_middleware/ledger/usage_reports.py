@@ -17,7 +17,7 @@ from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import Period, PeriodWindow, windows_of
 from relay_middleware.core.tiers import Customer
 from relay_middleware.ledger.adjustments import list_adjustments
-from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database
+from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database, among
 from relay_middleware.ledger.reports import list_customers
 from relay_middleware.ledger.sums import in_batches, in_window, spends_of
 from relay_middleware.ledger.tables import REQUEST
@@ -155,7 +155,11 @@ async def _used(
             func.sum(REQUEST.c.cost_nano_usd).label("cost"),
             func.sum(case((is_expired, REQUEST.c.hold_nano_usd), else_=0)).label("expired"),
         )
-        .where(REQUEST.c.customer_id.in_(customer_ids), is_settled | is_expired, in_window(month))
+        .where(
+            among(connection, REQUEST.c.customer_id, customer_ids),
+            is_settled | is_expired,
+            in_window(month),
+        )
         .group_by(REQUEST.c.customer_id)
     )
     rows = await connection.execute(query)

@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from fixtures.records import AT, attempt, ended
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from relay_middleware.core.holds import HoldState
 from relay_middleware.core.identifiers import CustomerId, HoldId
@@ -60,6 +61,30 @@ async def test_a_record_is_kept_once(ledger: SqlLedger) -> None:
     await ledger.append([ended("r1", 100)])
 
     assert await spent(ledger) == {"alice": 107}
+
+
+async def test_any_number_of_requests_is_the_same_statement(
+    ledger: SqlLedger, database: Database
+) -> None:
+    """
+    Batches of 2, 3 and 4 requests, and questions about 1, 2 and 3, prepare nothing that a batch and
+    a question before them have not.
+    """
+    prepared: set[str] = set()
+
+    def note(*arguments: Any) -> None:
+        prepared.add(arguments[2])
+
+    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
+    await ledger.append([ended("r1", 1)])
+    await ledger.states([HoldId("r1")])
+    known = set(prepared)
+
+    for number in (2, 3, 4):
+        await ledger.append([ended(f"r{number}{each}", 1) for each in range(number)])
+        await ledger.states([HoldId(f"r{each}") for each in range(1, number)])
+
+    assert prepared == known
 
 
 async def test_a_customer_who_was_lost_is_written_again(

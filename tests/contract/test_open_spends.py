@@ -52,7 +52,9 @@ async def requests_read(database: Database, statement: str, parameters: Any) -> 
     async with database.connect() as connection:
         if database.is_sqlite:
             explain = f"EXPLAIN QUERY PLAN {statement}"
-            return str((await connection.exec_driver_sql(explain, parameters)).one().detail)
+            steps = [row.detail for row in await connection.exec_driver_sql(explain, parameters)]
+            (search,) = [step for step in steps if "request" in step]
+            return str(search)
         explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
         found = (await connection.exec_driver_sql(explain, parameters)).scalar_one()
     (whole,) = json.loads(found) if isinstance(found, str) else found
