@@ -126,8 +126,8 @@ class Completion:
         # From here on money may be spent: whoever finds this process dead must know.
         self._services.spool.dispatching(self._admitted.hold)
         answer = await self._services.upstream.send(self._call())
-        self._attempts = answer.attempts
-        self._line.tried(answer.attempts)
+        self._attempts = tuple(self._made)
+        self._line.tried(self._attempts)
         if isinstance(answer, StreamAnswer):
             # Whatever ends this, the provider is hung up on, and what came is known.
             async with contextlib.aclosing(answer.chunks):
@@ -153,7 +153,7 @@ class Completion:
                 refusal = refusals.provider_refused(
                     status_code, message, code=answer.code, param=answer.param
                 )
-                raise await self._unanswered(refusal, answer.attempts)
+                raise await self._unanswered(refusal, self._attempts)
 
     def _call(self) -> UpstreamCall:
         return UpstreamCall(

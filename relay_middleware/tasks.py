@@ -56,6 +56,8 @@ class Patience:
         self.limit_s = limit_s
         # In the order in which they began, which is that in which their time is up.
         self._waits: dict[_Wait, None] = {}
+        # Of those. To ask for it costs a call of the system's, until Python 3.12.
+        self._loop: asyncio.AbstractEventLoop
         self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self, awaitable: Awaitable[T]) -> T:
@@ -65,7 +67,9 @@ class Patience:
         Raises:
             TimeoutError: It took longer than the limit, and was cancelled.
         """
-        loop = asyncio.get_running_loop()
+        if not self._waits:
+            self._loop = asyncio.get_running_loop()
+        loop = self._loop
         wait = _Wait(cast("asyncio.Task[Any]", asyncio.current_task(loop)), loop.time())
         self._waits[wait] = None
         if self._timer is None:
@@ -95,7 +99,7 @@ class Patience:
 
     def _look(self) -> None:
         self._timer = None
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         now_s = loop.time()
         for wait in self._waits:
             ends_at_s = wait.since_s + self.limit_s

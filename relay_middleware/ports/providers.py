@@ -50,7 +50,6 @@ class WholeAnswer:
     Attributes:
         body: As it came.
         members: The same, decoded: a JSON object.
-        attempts: All tries, the one that gave it last.
         dropped: Names of the request's members that the provider was not told.
         is_too_long: It was given, and is longer than what is read of one: then there is neither
             *body* nor *members*.
@@ -59,7 +58,6 @@ class WholeAnswer:
     deployment: Deployment
     body: bytes
     members: Mapping[str, object]
-    attempts: tuple[Attempt, ...] = ()
     dropped: tuple[str, ...] = ()
     is_too_long: bool = False
 
@@ -77,7 +75,6 @@ class StreamAnswer:
         chunks: The body's bytes from the first one on, cut anywhere. Raises `StreamBrokenError`
             when the provider falls silent or the connection breaks. `aclose` ends the provider's
             connection.
-        attempts: All tries, the one that gave it last.
         dropped: Names of the request's members that the provider was not told.
         early_usage: Returns a usage object that the provider has sent beside the events, or None.
             It is right about the input; about the output the events may say more.
@@ -85,7 +82,6 @@ class StreamAnswer:
 
     deployment: Deployment
     chunks: AsyncGenerator[bytes, None]
-    attempts: tuple[Attempt, ...]
     dropped: tuple[str, ...] = ()
     early_usage: Callable[[], Mapping[str, object] | None] = field(default=_nothing_reported)
 
@@ -105,7 +101,6 @@ class RefusedAnswer:
     message: str
     code: str | None
     param: str | None
-    attempts: tuple[Attempt, ...]
 
 
 class Upstream(Protocol):

@@ -119,6 +119,7 @@ class Multiplexer:
         self._endpoint = endpoint
         self._waiting: deque[Command] = deque()
         self._is_flushing = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._link: Link | None = None
         self._connecting: asyncio.Task[Link] | None = None
 
@@ -134,11 +135,13 @@ class Multiplexer:
         """
         if len(self._waiting) >= MAX_WAITING:
             raise NoConnectionError(f"{MAX_WAITING} commands wait for their turn at Redis already")
-        command = _command(parts)
+        # To ask for it costs a call of the system's, until Python 3.12.
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        command = _command(parts, loop)
         self._waiting.append(command)
         if not self._is_flushing:
             self._is_flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            loop.call_soon(self._flush)
         return command.reply
 
     async def aclose(self) -> None:
@@ -152,6 +155,7 @@ class Multiplexer:
         link, self._link = self._link, None
         if link is not None:
             await link.aclose(error)
+        self._loop = None
 
     def _flush(self) -> None:
         """Write what waits, as much as there is room for."""
@@ -241,8 +245,7 @@ class Multiplexer:
                 reply.set_exception(NoConnectionError("no turn at Redis came in time"))
 
 
-def _command(parts: tuple[str, ...]) -> Command:
-    loop = asyncio.get_running_loop()
+def _command(parts: tuple[str, ...], loop: asyncio.AbstractEventLoop) -> Command:
     # Typed by hiredis as a tuple of one.
     data: bytes = hiredis.pack_command(parts)  # type: ignore[arg-type]
     return Command(data, loop.create_future(), loop.time())
@@ -251,7 +254,8 @@ def _command(parts: tuple[str, ...]) -> Command:
 async def _greet(link: Link, greeting: Sequence[tuple[str, ...]]) -> None:
     if not greeting:
         return
-    commands = [_command(parts) for parts in greeting]
+    loop = asyncio.get_running_loop()
+    commands = [_command(parts, loop) for parts in greeting]
     link.write(commands)
     for reply in await asyncio.gather(*(command.reply for command in commands)):
         if isinstance(reply, hiredis.ReplyError):

@@ -119,7 +119,7 @@ class Response:
     async def _more(self) -> None:
         if self._error is not None:
             raise self._error
-        self._waiting = asyncio.get_running_loop().create_future()
+        self._waiting = self._connection.loop.create_future()
         try:
             await self._waiting
         finally:
@@ -155,12 +155,14 @@ class Connection(asyncio.Protocol):
     A connection, and the answer that is coming over it.
 
     Attributes:
+        loop: Its event loop.
         origin: Where it leads to.
         idle_since_s: The loop's time at which its last answer had come.
         closed: Done when it is.
     """
 
     def __init__(self, origin: Origin, loop: asyncio.AbstractEventLoop, pool: "HttpClient") -> None:
+        self.loop = loop
         self.origin = origin
         self.idle_since_s = 0.0
         self.closed: asyncio.Future[None] = loop.create_future()
@@ -340,11 +342,10 @@ class HttpClient:
 
     def keep(self, connection: Connection) -> None:
         """Take back a connection whose answer has come."""
-        loop = asyncio.get_running_loop()
-        connection.idle_since_s = loop.time()
+        connection.idle_since_s = connection.loop.time()
         self._idle[connection.origin].append(connection)
         if self._timer is None:
-            self._timer = loop.call_later(self._idle_s, self._sweep)
+            self._timer = connection.loop.call_later(self._idle_s, self._sweep)
 
     def forget(self, connection: Connection) -> None:
         """Note that a connection was lost."""

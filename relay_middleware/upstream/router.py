@@ -111,10 +111,9 @@ class LiteLlmUpstream:
         if drawn is None:
             return await self._route(call, group, attempts)
         try:
-            answer = await self._attempt(call, drawn, attempts)
+            return await self._attempt(call, drawn, attempts)
         except DeploymentFailedError as error:
             return await self._route(call, group, attempts, failed=error)
-        return replace(answer, attempts=tuple(attempts))
 
     def _left_out(self) -> Collection[DeploymentId]:
         """Deployments that are left out for now; only one that has failed can be."""
@@ -157,13 +156,13 @@ class LiteLlmUpstream:
                 raise
 
         try:
-            answer = await self._router.async_function_with_fallbacks(
+            answer: Answer = await self._router.async_function_with_fallbacks(
                 original_function=attempt, model=group, metadata={}
             )
         except (DeploymentFailedError, self._all_left_out):
             # Which of the failures the Router raises is not the same in all cases.
             raise self._no_answer(attempts, failures) from None
-        return replace(answer, attempts=tuple(attempts))
+        return answer
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -61,7 +61,7 @@ async def open_stream(
     chunks = _chunks(first, source, deployment, on_break)
     # Begin it: closing a generator that was never begun would not run its `finally`.
     await anext(chunks)
-    return StreamAnswer(deployment=deployment, chunks=chunks, attempts=())
+    return StreamAnswer(deployment=deployment, chunks=chunks)
 
 
 async def _first_chunks(

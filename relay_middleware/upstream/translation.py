@@ -323,6 +323,5 @@ def _whole(
         deployment=deployment,
         body=orjson.dumps(members),
         members=members,
-        attempts=(),
         dropped=arguments.dropped,
     )

@@ -138,7 +138,6 @@ def _refused(dispatch: Dispatch, status_code: int, message: str, code: str | Non
         message=message,
         code=code,
         param=None,
-        attempts=(),
     )
 
 

@@ -77,7 +77,7 @@ class Wire:
         """
         Send *call* to *deployment* and wait for its answer, or for a stream's first content.
 
-        Cancelling it closes the connection. The answer's `attempts` are empty: the caller knows.
+        Cancelling it closes the connection.
 
         Args:
             on_break: Called when a stream breaks after it was returned.
@@ -185,9 +185,7 @@ class Wire:
         if body is None:
             # It was written, and costs what it costs; another deployment would write as much.
             response.close()
-            return WholeAnswer(
-                deployment=deployment, body=b"", members={}, attempts=(), is_too_long=True
-            )
+            return WholeAnswer(deployment=deployment, body=b"", members={}, is_too_long=True)
         answer = _json_object(body)
         # Some gateways say 200 and put the provider's error where the answer would be.
         is_error = answer is not None and (
@@ -195,7 +193,7 @@ class Wire:
         )
         if answer is None or is_error:
             raise _broken(deployment, response)
-        return WholeAnswer(deployment=deployment, body=body, members=answer, attempts=())
+        return WholeAnswer(deployment=deployment, body=body, members=answer)
 
 
 def _is_success(response: Response) -> bool:
@@ -234,7 +232,6 @@ async def _refusal(deployment: Deployment, response: Response) -> RefusedAnswer:
         message=_shown(told, "message", secrets) or "The provider refused the request as wrong.",
         code=_shown(told, "code", secrets),
         param=_shown(told, "param", secrets),
-        attempts=(),
     )
 
 

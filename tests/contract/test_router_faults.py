@@ -37,7 +37,7 @@ from fixtures.provider import (
 from relay_middleware.core.deployments import Deployment, Timeouts
 from relay_middleware.core.endpoints import chat
 from relay_middleware.core.identifiers import DeploymentId
-from relay_middleware.core.records import AttemptOutcome
+from relay_middleware.core.records import Attempt, AttemptOutcome
 from relay_middleware.errors import (
     NoDeploymentError,
     StreamBrokenError,
@@ -137,15 +137,20 @@ async def _world() -> AsyncIterator[World]:
 
 
 async def send(
-    upstream: LiteLlmUpstream, *, model: str = "smart", is_stream: bool = False
+    upstream: LiteLlmUpstream,
+    *,
+    model: str = "smart",
+    is_stream: bool = False,
+    attempts: list[Attempt] | None = None,
 ) -> Answer:
-    """Send one request; read a stream to its end."""
+    """Send one request; read a stream to its end. Its attempts are added to *attempts*."""
     call = UpstreamCall(
         endpoint=chat.ENDPOINT,
         model=model,
         body={"model": model, "messages": [], "metadata": {"a": "1"}, "num_retries": 9},
         is_stream=is_stream,
         output_cap_tokens=None,
+        on_attempt=[].append if attempts is None else attempts.append,
     )
     result = await upstream.send(call)
     if isinstance(result, StreamAnswer):
@@ -155,8 +160,9 @@ async def send(
 
 async def tried(upstream: LiteLlmUpstream, *, is_stream: bool = False) -> list[str]:
     """Send one request and return whom it was tried at."""
-    result = await send(upstream, is_stream=is_stream)
-    return [attempt.deployment_id for attempt in result.attempts]
+    attempts: list[Attempt] = []
+    await send(upstream, is_stream=is_stream, attempts=attempts)
+    return [attempt.deployment_id for attempt in attempts]
 
 
 async def failed(upstream: LiteLlmUpstream, *, is_stream: bool = False) -> UpstreamError:
@@ -404,9 +410,10 @@ async def test_a_status_that_another_cures(world: World, status: int) -> None:
     await world.deploy("backup", ALIVE_WHOLE, model="backup")
     upstream = world.open(fallbacks={"smart": ["backup"]})
 
-    result = await send(upstream)
+    attempts: list[Attempt] = []
+    await send(upstream, attempts=attempts)
 
-    assert [(a.deployment_id, a.outcome, a.status_code) for a in result.attempts] == [
+    assert [(a.deployment_id, a.outcome, a.status_code) for a in attempts] == [
         ("dead", AttemptOutcome.FAILED, status),
         ("backup", AttemptOutcome.SERVED, 200),
     ]
@@ -473,14 +480,15 @@ async def test_a_refusal_goes_nowhere_else(world: World, status: int) -> None:
     await world.deploy("two", ALIVE_WHOLE, model="backup")
     upstream = world.open(fallbacks={"smart": ["backup"]}, allowed_fails=0)
 
-    results = [await send(upstream) for _ in range(3)]
+    attempts: list[Attempt] = []
+    results = [await send(upstream, attempts=attempts) for _ in range(3)]
 
     assert len(world.providers["one"].received) == 3
     assert world.providers["two"].received == []
     for result in results:
         assert isinstance(result, RefusedAnswer)
         assert result.status_code == status
-        assert [attempt.outcome for attempt in result.attempts] == [AttemptOutcome.REFUSED]
+    assert [attempt.outcome for attempt in attempts] == 3 * [AttemptOutcome.REFUSED]
 
 
 async def test_the_bodys_names_steer_nothing(world: World) -> None:

@@ -325,7 +325,6 @@ async def test_a_refusal(wire: Wire, status: int, *, is_stream: bool) -> None:
         message="Bad temperature, at [redacted] with [redacted], for [redacted]",
         code="invalid_value",
         param="temperature",
-        attempts=(),
     )
 
 
