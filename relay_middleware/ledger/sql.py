@@ -98,10 +98,11 @@ class SqlLedger:
             await self._append(records)
 
     async def _append(self, records: Sequence[LedgerRecord]) -> None:
-        # In one order in every process, so that two batches never wait for each other.
+        # In one order in every process, so that two batches never wait for each other; that of the
+        # hours whose sums the database keeps.
         requests = sorted(
             (record for record in records if isinstance(record, RequestEnded)),
-            key=lambda record: record.hold_id,
+            key=lambda record: (record.customer_id, record.reserved_at, record.hold_id),
         )
         final = [record for record in requests if record.state is not HoldState.EXPIRED]
         # Of an expired request nobody knows the attempts; they come with the record that does.

@@ -12,12 +12,10 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Row, RowMapping, Select, and_, case, func, select, true
+from sqlalchemy import ColumnElement, Row, RowMapping, Select, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from relay_middleware.core.holds import HoldState
 from relay_middleware.core.identifiers import CustomerId
-from relay_middleware.core.instants import to_us
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import PeriodWindow, windows_of
 from relay_middleware.ledger.adjustments import contains
@@ -26,8 +24,8 @@ from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database, among
 from relay_middleware.ledger.tables import (
     ADJUSTMENT,
     CUSTOMER,
-    REQUEST,
 )
+from relay_middleware.ledger.usage_hours import OfWhom, is_in, usage_in
 from relay_middleware.ports.stores import Spend
 
 log = structlog.get_logger("relay")
@@ -39,16 +37,6 @@ _PAUSE_AFTER = 200
 """Customers whose periods are computed in one go: some milliseconds, in which nobody is served."""
 
 Windows = tuple[PeriodWindow, ...]
-
-SPENT = case(
-    (REQUEST.c.state == HoldState.SETTLED.value, REQUEST.c.charge_nano_usd),
-    (REQUEST.c.state == HoldState.EXPIRED.value, REQUEST.c.hold_nano_usd),
-    else_=0,
-)
-"""What one request counts for."""
-
-_EXPIRED = case((REQUEST.c.state == HoldState.EXPIRED.value, REQUEST.c.hold_nano_usd), else_=0)
-"""The part of it that nobody has told what it came to."""
 
 
 async def spends(database: Database, at: datetime) -> AsyncIterator[Sequence[Spend]]:
@@ -125,10 +113,7 @@ async def spends_of(
     """
     Return what each of *customer_ids* has spent in *windows*, which contain *at*.
     """
-    query = _sums(windows).where(among(connection, REQUEST.c.customer_id, customer_ids))
-    starts = [window.starts_at for window in windows if window.starts_at is not None]
-    if len(starts) == len(windows):
-        query = query.where(REQUEST.c.reserved_at_us >= to_us(min(starts)))
+    query = _sums(windows, lambda customer: among(connection, customer, customer_ids))
     rows = (await connection.execute(query)).mappings().all()
     adjusted = await _adjusted(
         connection, at, among(connection, ADJUSTMENT.c.customer_id, customer_ids)
@@ -144,9 +129,8 @@ async def _of_everyone(
     them; None where there was none after the customer *after*.
     """
     windows = windows_of(at)
-    query = _sums(windows).order_by(REQUEST.c.customer_id).limit(BATCH_CUSTOMERS)
-    if after is not None:
-        query = query.where(REQUEST.c.customer_id > after)
+    query = _sums(windows, lambda customer: customer > ("" if after is None else after))
+    query = query.order_by(query.selected_columns.customer_id).limit(BATCH_CUSTOMERS)
     async with database.connect(timeout_s=SUMS_TIMEOUT_S) as connection:
         rows = (await connection.execute(query)).mappings().all()
         if not rows:
@@ -173,20 +157,22 @@ async def _by_windows(
     return found
 
 
-def _sums(windows: Windows) -> Select[Any]:
+def _sums(windows: Windows, of_whom: OfWhom) -> Select[Any]:
     """
     Select two columns per window, by the name of its period: what was spent, and the part of it
     that expired; and the customer.
     """
+    usage = usage_in(windows, of_whom)
+    expired = usage.c.expired_nano_usd
     columns = [
-        func.sum(case((in_window(window), counted), else_=0)).label(name)
+        func.sum(case((is_in(usage, window), counted), else_=0)).label(name)
         for window in windows
         for counted, name in (
-            (SPENT, window.period.value),
-            (_EXPIRED, _expired_of(window)),
+            (usage.c.charge_nano_usd + expired, window.period.value),
+            (expired, _expired_of(window)),
         )
     ]
-    return select(REQUEST.c.customer_id, *columns).group_by(REQUEST.c.customer_id)
+    return select(usage.c.customer_id, *columns).group_by(usage.c.customer_id)
 
 
 def _expired_of(window: PeriodWindow) -> str:
@@ -226,11 +212,3 @@ def _spends(
             if spend.posted_nano_usd or spend.adjusted_nano_usd:
                 found.append(spend)
     return found
-
-
-def in_window(window: PeriodWindow) -> ColumnElement[bool]:
-    """Return the condition that a request was reserved in *window*: start inclusive, end not."""
-    if window.starts_at is None or window.ends_at is None:
-        return true()
-    reserved_at_us = REQUEST.c.reserved_at_us
-    return and_(reserved_at_us >= to_us(window.starts_at), reserved_at_us < to_us(window.ends_at))

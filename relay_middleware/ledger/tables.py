@@ -160,6 +160,22 @@ REQUEST = Table(
     ),
 )
 
+USAGE_HOUR = Table(
+    "usage_hour",
+    METADATA,
+    Column("customer_id", Text, primary_key=True),
+    # Since 1970 UTC, of when the requests were reserved.
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    # Of settled requests, and of expired ones what was set aside. Kept by the database itself, with
+    # every row of `request` that comes, changes or goes.
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost_nano_usd", BigInteger, nullable=False),
+    Column("charge_nano_usd", BigInteger, nullable=False),
+    Column("expired_nano_usd", BigInteger, nullable=False),
+)
+
 ATTEMPT = Table(
     "attempt",
     METADATA,

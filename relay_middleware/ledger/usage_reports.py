@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from relay_middleware.core.holds import HoldState
 from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import Period, PeriodWindow, windows_of
@@ -19,8 +18,8 @@ from relay_middleware.core.tiers import Customer
 from relay_middleware.ledger.adjustments import list_adjustments
 from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database, among
 from relay_middleware.ledger.reports import list_customers
-from relay_middleware.ledger.sums import in_batches, in_window, spends_of
-from relay_middleware.ledger.tables import REQUEST
+from relay_middleware.ledger.sums import in_batches, spends_of
+from relay_middleware.ledger.usage_hours import is_in, usage_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,25 +141,19 @@ async def _used(
 ) -> dict[CustomerId, Mapping[str, Any]]:
     """Sum what was used in the month among *windows*, by customer."""
     (month,) = (window for window in windows if window.period is Period.MONTH)
-    is_settled = REQUEST.c.state == HoldState.SETTLED.value
-    is_expired = REQUEST.c.state == HoldState.EXPIRED.value
+    usage = usage_in([month], lambda customer: among(connection, customer, customer_ids))
     query = (
         select(
-            REQUEST.c.customer_id,
-            func.sum(case((is_settled, 1), else_=0)).label("requests"),
-            # Of an expired request these are all 0.
-            func.sum(REQUEST.c.input_tokens).label("input_tokens"),
-            func.sum(REQUEST.c.output_tokens).label("output_tokens"),
-            func.sum(REQUEST.c.charge_nano_usd).label("charge"),
-            func.sum(REQUEST.c.cost_nano_usd).label("cost"),
-            func.sum(case((is_expired, REQUEST.c.hold_nano_usd), else_=0)).label("expired"),
+            usage.c.customer_id,
+            func.sum(usage.c.requests).label("requests"),
+            func.sum(usage.c.input_tokens).label("input_tokens"),
+            func.sum(usage.c.output_tokens).label("output_tokens"),
+            func.sum(usage.c.charge_nano_usd).label("charge"),
+            func.sum(usage.c.cost_nano_usd).label("cost"),
+            func.sum(usage.c.expired_nano_usd).label("expired"),
         )
-        .where(
-            among(connection, REQUEST.c.customer_id, customer_ids),
-            is_settled | is_expired,
-            in_window(month),
-        )
-        .group_by(REQUEST.c.customer_id)
+        .where(is_in(usage, month))
+        .group_by(usage.c.customer_id)
     )
     rows = await connection.execute(query)
     return {CustomerId(row.customer_id): row._asdict() for row in rows}
