@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from relay_middleware.core.identifiers import CustomerId
+from relay_middleware.core.instants import to_us
 from relay_middleware.core.periods import Period, window_of, windows_of
 from relay_middleware.stores.keys import Keys
 
@@ -29,21 +30,23 @@ INSERT INTO request (
 SELECT
   printf('filled-%08d', n), CASE WHEN n % 10 = 0 THEN 'c0' ELSE printf('c%d', n % :customers) END,
   'key_filled', 'pro', 'chat.completions', 'smart', 'settled', 200, 0, 'openai', 'gpt-4o-mini',
-  'provider', 9, 0, 0, 0, 0, 9, 0, 0, '0.00000675', 6750, 8100, 100000, 0, :at_us + n, :at_us + n
+  'provider', 9, 0, 0, 0, 0, 9, 0, 0, '0.00000675', 6750, 8100, 100000, 0,
+  :at_us + n * :step_us, :at_us + n * :step_us
 FROM number
 """
 
 
 def fill_rows(database_path: Path, count: int, *, customers: int) -> None:
     """
-    Write *count* settled requests of this month into a ledger: every tenth of `c0`, the others of
-    all *customers*, `c0` and so on, in turn.
+    Write *count* settled requests into a ledger, spread over what has passed of this month: every
+    tenth of `c0`, the others of all *customers*, `c0` and so on, in turn.
     """
-    month = window_of(Period.MONTH, datetime.now(UTC))
-    assert month.starts_at is not None
-    at_us = int(month.starts_at.timestamp()) * 1_000_000
+    now = datetime.now(UTC)
+    at_us = window_of(Period.MONTH, now).starts_at_us or 0
+    step_us = (to_us(now) - at_us) // count
+    values = {"last": count - 1, "customers": customers, "at_us": at_us, "step_us": step_us}
     with closing(sqlite3.connect(database_path)) as ledger, ledger:
-        ledger.execute(_ROWS, {"last": count - 1, "customers": customers, "at_us": at_us})
+        ledger.execute(_ROWS, values)
 
 
 def fill_accounts(port: int, prefix: str, count: int) -> float:

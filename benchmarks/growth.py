@@ -93,14 +93,14 @@ def deployments(bench: Bench, stack: ExitStack, many: int) -> list[Contender]:
 def rows(bench: Bench, stack: ExitStack, many: int) -> list[Contender]:
     """Start servers with few and many rows in their ledgers."""
     found = []
-    for count in (FEW, many):
-        name = f"{count}-rows"
+    for count, customers in ((FEW, CUSTOMERS), (many, CUSTOMERS), (many, 1)):
+        name = f"{count}-rows" if customers > 1 else f"{count}-rows-of-one"
         served = stack.enter_context(
             running_relay(
                 bench,
                 name,
                 redis_url=bench.redis_url,
-                prepare=partial(fill_rows, count=count, customers=CUSTOMERS),
+                prepare=partial(fill_rows, count=count, customers=customers),
             )
         )
         print(f"{name}: ready after {served.ready_s:.1f} s", flush=True)
