@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from proxy_app.selftest.processes import ProcessFailedError, relay
 from relay_middleware.composition import Parts, upkeep_of
 from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.stores.keys import Keys, bucket_of
+from relay_middleware.stores.stream import GROUP
 from relay_middleware.testing import Behaviour
 from relay_middleware.upkeep import CALM_ROUNDS, RECONCILE_EVERY
 
@@ -28,6 +30,7 @@ PERIODS = 4
 """Each charge is posted to a day, a week, a month and a lifetime."""
 
 OPEN_HOLDS = Keys().open_holds(bucket_of(CustomerId(ALICE)))
+JOURNAL = Keys().journal(bucket_of(CustomerId(ALICE)))
 
 
 @pytest.fixture(name="redis")
@@ -49,6 +52,12 @@ async def rounds(relay: Away, *numbers: int) -> None:
     """Do these rounds of upkeep."""
     for number in numbers:
         await relay.parts.upkeep.do_round(number)
+
+
+async def is_taken(redis: OwnRedis) -> bool:
+    """Say whether an entry of Alice's journal is on its way to the ledger."""
+    with redis.client() as client:
+        return bool(client.xpending(JOURNAL, GROUP)["pending"])
 
 
 async def asked(relay: Away, times: int) -> None:
@@ -110,8 +119,9 @@ async def test_what_a_failover_loses_is_told_again(
     has it but the write-ahead file, from which it is settled within two minutes.
     """
     with locked(tmp_path / "relay" / "relay.db"):
-        # The first one keeps the way to the ledger busy.
+        # The first one keeps the way to the ledger busy, once it is on it.
         await relay.ask()
+        await until(partial(is_taken, redis))
         redis.copy()
         await relay.ask()
         acknowledged = (await relay.balance()).posted_nano_usd
