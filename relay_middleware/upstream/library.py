@@ -24,5 +24,8 @@ def litellm() -> ModuleType:
     library.expose_router_debug_in_errors = False
     for name in ("LiteLLM", "LiteLLM Router"):
         logging.getLogger(name).disabled = True
+    # Claude's vocabulary, once more as Python objects, out of which LiteLLM has made the text that
+    # it uses: 14 MiB in every worker (measured, 1.106.2).
+    vars(library.utils).pop("json_data", None)
     module: ModuleType = library
     return module

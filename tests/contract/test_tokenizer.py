@@ -12,6 +12,7 @@ from fixtures.counted_requests import CONVERSATION, NESTED, ORDER, SEARCH
 
 from relay_middleware.core.endpoints import chat
 from relay_middleware.ports.providers import Tokenizer
+from relay_middleware.upstream.library import litellm
 from relay_middleware.upstream.tokenizer import (
     PIECE_CHARS,
     LiteLlmTokenizer,
@@ -216,3 +217,16 @@ def test_which_vocabulary(provider: str, model: str, expected: str | None) -> No
     OpenAI's models have one of two vocabularies; of all others nobody says so.
     """
     assert encoding_of(provider, model) == expected
+
+
+def test_claudes_vocabulary_is_kept_once() -> None:
+    """
+    What LiteLLM made the text of Claude's vocabulary of is let go, and by the text it still counts
+    12 tokens in a word of which OpenAI's vocabulary makes 10.
+    """
+    library = litellm()
+    word = "supercalifragilisticexpialidocious"
+
+    assert not hasattr(library.utils, "json_data")
+    assert library.token_counter(model="claude-haiku-4-5", text=word) == 12
+    assert library.token_counter(model="gpt-4o", text=word) == 10

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from fixtures.records import AT, attempt, ended
 from sqlalchemy import Connection, select
 
@@ -20,8 +21,9 @@ from relay_middleware.core.periods import UTC_CALENDAR, Period
 from relay_middleware.core.records import AttemptOutcome
 from relay_middleware.core.usage import UsageSource
 from relay_middleware.errors import StoreUnavailableError
+from relay_middleware.ledger import migrations
 from relay_middleware.ledger.database import Database, ValueRefusedError
-from relay_middleware.ledger.migrations import migrate
+from relay_middleware.ledger.migrations import migrate, newest
 from relay_middleware.ledger.reports import list_customers
 from relay_middleware.ledger.rows import attempt_rows, customer_row, request_row
 from relay_middleware.ledger.sql import SqlLedger
@@ -144,6 +146,31 @@ def test_processes_migrate_at_once(tmp_path: Path) -> None:
     started = [subprocess.Popen([sys.executable, "-c", MIGRATE, url]) for _ in range(3)]  # noqa: S603 - our own code
 
     assert [process.wait(timeout=60) for process in started] == [0, 0, 0]
+
+
+NEEDS_ALEMBIC = f"{MIGRATE}print('alembic' in sys.modules)"
+
+
+def test_alembic_is_imported_for_what_is_missing(tmp_path: Path) -> None:
+    """
+    A new database is migrated with Alembic; who opens it then does not import it.
+    """
+    url = f"sqlite:///{tmp_path}/relay.db"
+    said = [
+        subprocess.run(  # noqa: S603 - our own code
+            [sys.executable, "-c", NEEDS_ALEMBIC, url], stdout=subprocess.PIPE, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+
+    assert said == [b"True\n", b"False\n"]
+
+
+def test_the_newest_is_alembics_head() -> None:
+    """
+    The number of the last file is that of the migration which Alembic takes for the last.
+    """
+    assert newest() == ScriptDirectory(str(Path(migrations.__file__).parent)).get_current_head()
 
 
 async def test_a_database_away_is_an_error_in_words() -> None:
