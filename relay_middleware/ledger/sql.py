@@ -5,7 +5,7 @@ The ledger in SQL: appended to, in batches, each record once.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 from sqlalchemy import Insert, Table, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -42,28 +42,52 @@ class _Statement:
     An insert as the driver takes it. Rows go to it past SQLAlchemy, which takes as long to look at
     each of them as SQLite to write it.
 
+    In PostgreSQL all rows are one statement, an array for each column: the rows are locked before
+    the hours whose sums change with them, so that of two batches none waits for the other for ever.
+
     Attributes:
         names: Of its values, in their order.
-        constants: Those that are the same for all rows.
+        constants: Those that are no row's.
+        takes_arrays: Whether it takes all rows at once.
     """
 
     text: str
     names: Sequence[str]
     constants: Mapping[str, object]
+    takes_arrays: bool
 
     @classmethod
     def of(cls, insert: SQLCompiler) -> Self:
         """Take the statement that SQLAlchemy has made."""
         names = insert.positiontup or ()
-        return cls(str(insert), names, {name: insert.params[name] for name in names})
+        takes_arrays = insert.dialect.name == "postgresql"
+        return cls(
+            _of_arrays(str(insert)) if takes_arrays else str(insert),
+            names,
+            {name: insert.params[name] for name in names},
+            takes_arrays,
+        )
 
-    def values(self, rows: Sequence[Row]) -> list[tuple[object, ...]]:
-        """Return the values of *rows*."""
+    def values(self, rows: Sequence[Row]) -> Sequence[Any]:
+        """Return the values of *rows*, which have the same names."""
+        if self.takes_arrays:
+            return tuple(
+                [row[name] for row in rows] if name in rows[0] else self.constants[name]
+                for name in self.names
+            )
         found = []
         for row in rows:
             known = {**self.constants, **row}
             found.append(tuple([known[name] for name in self.names]))
         return found
+
+
+def _of_arrays(insert: str) -> str:
+    """Return *insert*, of one row, for arrays of the values of each column."""
+    head, _, rest = insert.partition(" VALUES (")
+    values, _, conflict = rest.partition(") ON CONFLICT ")
+    arrays = ", ".join(f"{value}[]" for value in values.split(", "))
+    return f"{head} SELECT * FROM unnest({arrays}) ON CONFLICT {conflict}"  # noqa: S608 - of ours
 
 
 class SqlLedger:
@@ -98,15 +122,21 @@ class SqlLedger:
             await self._append(records)
 
     async def _append(self, records: Sequence[LedgerRecord]) -> None:
-        # In one order in every process, so that two batches never wait for each other; that of the
-        # hours whose sums the database keeps.
-        requests = sorted(
-            (record for record in records if isinstance(record, RequestEnded)),
-            key=lambda record: (record.customer_id, record.reserved_at, record.hold_id),
-        )
-        final = [record for record in requests if record.state is not HoldState.EXPIRED]
+        ended = [record for record in records if isinstance(record, RequestEnded)]
+        final = [record for record in ended if record.state is not HoldState.EXPIRED]
+        by_id: dict[HoldId, RequestEnded] = {}
+        # Of several of one request the first that tells its end, or else the first.
+        for record in (*final, *ended):
+            by_id.setdefault(record.hold_id, record)
+        # In one order in every process, so that two batches never wait for each other.
+        requests = [by_id[hold_id] for hold_id in sorted(by_id)]
         # Of an expired request nobody knows the attempts; they come with the record that does.
-        attempts = [row for record in final for row in attempt_rows(record)]
+        attempts = [
+            row
+            for record in requests
+            if record.state is not HoldState.EXPIRED
+            for row in attempt_rows(record)
+        ]
         customers = {
             record.customer_id: customer_row(record)
             for record in reversed(records)

@@ -5,7 +5,7 @@ Usage by hour: what requests came to, in as few rows as tell it of given periods
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Subquery, and_, case, or_, select, true, union_all
+from sqlalchemy import ColumnElement, Select, Subquery, and_, case, select, true, union_all
 
 from relay_middleware.core.holds import HoldState
 from relay_middleware.core.instants import to_us
@@ -39,7 +39,8 @@ def usage_in(windows: Sequence[PeriodWindow], of_whom: OfWhom) -> Subquery:
     if not edges:
         return hours.subquery("usage")
     hours = hours.where(*(USAGE_HOUR.c.hour != hour for hour in edges))
-    return union_all(hours, _requests(of_whom, edges)).subquery("usage")
+    # Each by itself: of several together SQLite would search by the customer alone.
+    return union_all(hours, *(_requests(of_whom, hour) for hour in edges)).subquery("usage")
 
 
 def is_in(usage: Subquery, window: PeriodWindow) -> ColumnElement[bool]:
@@ -56,8 +57,8 @@ def _edges(windows: Sequence[PeriodWindow]) -> list[int]:
     return sorted({us // _US_PER_HOUR for us in ends if us is not None and us % _US_PER_HOUR})
 
 
-def _requests(of_whom: OfWhom, hours: Sequence[int]) -> Select[Any]:
-    """Select single requests of *hours*, by the columns of `USAGE_HOUR`."""
+def _requests(of_whom: OfWhom, hour: int) -> Select[Any]:
+    """Select single requests of *hour*, by the columns of `USAGE_HOUR`."""
     is_settled = REQUEST.c.state == HoldState.SETTLED.value
     is_expired = REQUEST.c.state == HoldState.EXPIRED.value
     at_us = REQUEST.c.reserved_at_us
@@ -77,10 +78,6 @@ def _requests(of_whom: OfWhom, hours: Sequence[int]) -> Select[Any]:
         case((is_expired, REQUEST.c.hold_nano_usd), else_=0),
     ).where(
         of_whom(REQUEST.c.customer_id),
-        or_(
-            *(
-                and_(at_us >= hour * _US_PER_HOUR, at_us < (hour + 1) * _US_PER_HOUR)
-                for hour in hours
-            )
-        ),
+        at_us >= hour * _US_PER_HOUR,
+        at_us < (hour + 1) * _US_PER_HOUR,
     )

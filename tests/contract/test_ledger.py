@@ -4,6 +4,7 @@ What the ledger promises, over each database.
 
 import asyncio
 import dataclasses
+import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -314,6 +315,30 @@ async def test_two_processes_append_at_once(ledger: SqlLedger, database: Databas
 
     assert sum((await spent(ledger)).values()) == 40
     await second.aclose()
+
+
+async def test_batches_that_share_records_wait_for_nobody_for_ever(database: Database) -> None:
+    """
+    Four processes append 200 of the same 400 requests at once, each in its own order, ten times:
+    each of 4,000 requests is there once, and no batch failed.
+    """
+    url = database.url.render_as_string(hide_password=False)
+    others = [Database(url) for _ in range(4)]
+    draws = random.Random(7)  # noqa: S311 - draws what a test does
+    for number in range(10):
+        pool = [
+            ended(f"{number}-{i}", 1, customer=f"c{i % 5}", at=AT + timedelta(milliseconds=i))
+            for i in range(400)
+        ]
+        shares = [draws.sample(pool, 200) for _ in others]
+        await asyncio.gather(
+            *(SqlLedger(other).append(share) for other, share in zip(others, shares, strict=True))
+        )
+        await SqlLedger(database).append(pool)
+
+    assert sum((await spent(SqlLedger(database))).values()) == 4000
+    for other in others:
+        await other.aclose()
 
 
 RECORDS = [
