@@ -195,8 +195,8 @@ class SpendStore(Protocol):
 
     async def acknowledge(self, holds: Sequence[tuple[CustomerId, HoldId]]) -> None:
         """
-        Note that the ledger has these ended holds: settled and released ones are forgotten after 10
-        minutes.
+        Note that the ledger has these ended holds: settled and released ones are forgotten after
+        the time of `stores/retention.py`.
         """
         ...
 

@@ -109,6 +109,29 @@ async def test_order_is_kept_and_batches_form() -> None:
     assert len(ledger.batches) == 3
 
 
+async def test_a_full_batch_waits_for_nobody() -> None:
+    """
+    Of 1,001 records that would wait an hour for others, 1,000 arrive in two batches, and one waits.
+    """
+    ledger, has_both = MemoryLedger(), asyncio.Event()
+
+    async def appended(_: Sequence[LedgerRecord]) -> None:
+        if len(ledger.batches) == 2:
+            has_both.set()
+
+    journal = QueueJournal(ledger, on_appended=appended, gather_s=3600)
+    for i in range(1001):
+        journal.put(ended(f"r{i}"))
+
+    await journal.start()
+    async with asyncio.timeout(5):
+        await has_both.wait()
+    await journal.aclose()
+
+    assert ledger.batches == [500, 500]
+    assert journal.waiting == 1
+
+
 async def test_a_database_that_is_away_delays_and_loses_nothing() -> None:
     """
     After three failures, waited for 0.1, 0.2 and 0.4 seconds, everything is there once.
