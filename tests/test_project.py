@@ -25,6 +25,9 @@ SOURCES = sorted(
 
 HOME_OF_VENDOR = {
     "litellm": {"relay_middleware/upstream"},
+    "httptools": {"relay_middleware/upstream/http.py"},
+    "aiohappyeyeballs": {"relay_middleware/upstream/http.py"},
+    "aiohttp": {"proxy_app/selftest"},
     "redis": {"relay_middleware/stores", "benchmarks"},
     "hiredis": {"relay_middleware/stores"},
     "limits": {"relay_middleware/stores", "relay_middleware/config", "benchmarks"},

@@ -26,7 +26,9 @@ from typing_extensions import override
 from relay_middleware.upstream.targets import Origin, Target
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Longest status line and headers of an answer. Those of providers have 1 to 4 KB."""
+"""How much may come of an answer without a piece of its body: its head, or trailers at its end.
+Heads of providers have 1 to 4 KB. One that comes in a single read may have all of that, which is
+256 KiB at most."""
 
 MAX_UNREAD_BYTES = 64 * 1024
 """What of an answer waits for its reader before the provider is kept waiting."""
@@ -39,6 +41,7 @@ SECOND_ADDRESS_AFTER_S = 0.25
 """How long the first address of a host may take until the next is tried beside it.
 Source: RFC 8305, "Happy Eyeballs", section 8."""
 
+_INTERIM = 100
 _FINAL = 200
 
 
@@ -68,7 +71,7 @@ class Response:
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: dict[bytes, bytes] = {}
         self._chunks: list[bytes] = []
         self._unread_bytes = 0
         self._waiting: asyncio.Future[None] | None = None
@@ -89,8 +92,9 @@ class Response:
 
     def header(self, name: bytes) -> str | None:
         """Return the first value of the header *name*, which is in lower case."""
-        for found, value in self._headers:
-            if found.lower() == name:
+        for found, value in self._headers.items():
+            # The length first: it is quicker, and there are dozens.
+            if len(found) == len(name) and found.lower() == name:
                 return value.decode("latin-1")
         return None
 
@@ -129,8 +133,8 @@ class Response:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
-    def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Take status and headers."""
+    def begin(self, status: int, headers: dict[bytes, bytes]) -> None:
+        """Take status and headers, with their names as they came."""
         self.status = status
         self._headers = headers
         self._wake()
@@ -167,11 +171,12 @@ class Connection(asyncio.Protocol):
         self.idle_since_s = 0.0
         self.closed: asyncio.Future[None] = loop.create_future()
         self._pool = pool
+        self._headers: dict[bytes, bytes] = {}
+        # Of the parser, for each header. There are dozens, so that no function of ours is called.
+        self.on_header = self._headers.setdefault
         self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
-        self._header_bytes = 0
+        self._bodyless_bytes = 0
         self._is_interim = False
         self._is_kept = False
         self._is_until_close = False
@@ -185,7 +190,9 @@ class Connection(asyncio.Protocol):
     def send(self, target: Target, body: bytes) -> Response:
         """Send a request; its answer is what comes next."""
         response = self._response = Response(self)
-        self._head_bytes = self._header_bytes = 0
+        self._bodyless_bytes = 0
+        # Of the answer before: its trailers.
+        self._headers.clear()
         self._transport.write(b"%b%d\r\n\r\n%b" % (target.head, len(body), body))
         return response
 
@@ -206,6 +213,7 @@ class Connection(asyncio.Protocol):
     @override
     def data_received(self, data: bytes) -> None:
         response = self._response
+        self._bodyless_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -213,10 +221,8 @@ class Connection(asyncio.Protocol):
             return
         if response is None:
             self._fail("what came was not asked for")
-        elif not response.status:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._fail("the head of the answer has no end")
+        elif self._bodyless_bytes > MAX_HEAD_BYTES:
+            self._fail("the head of the answer, or what follows its body, has no end")
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -226,35 +232,33 @@ class Connection(asyncio.Protocol):
             response.end()
         self._fail("the connection was closed")
         self._pool.forget(self)
-        self.closed.set_result(None)
+        if not self.closed.cancelled():
+            self.closed.set_result(None)
 
     def on_message_begin(self) -> None:
         """Of the parser: an answer begins, or what must not follow one."""
         if self._response is None:
             self._transport.abort()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Of the parser: a header."""
-        self._header_bytes += len(name) + len(value)
-        if self._header_bytes > MAX_HEAD_BYTES:
-            raise HttpError("the head of the answer is too long")
-        self._headers.append((name, value))
-
     def on_headers_complete(self) -> None:
         """Of the parser: the head is there."""
-        headers, self._headers = self._headers, []
+        headers = self._headers.copy()
+        self._headers.clear()
         status = self._parser.get_status_code()
+        if status < _INTERIM:
+            raise HttpError("the status of the answer is none")
         self._is_interim = status < _FINAL
         if self._is_interim or self._response is None:
             return
         self._is_kept = self._parser.should_keep_alive()
         if not self._is_kept:
-            names = {name.lower() for name, _ in headers}
+            names = {name.lower() for name in headers}
             self._is_until_close = names.isdisjoint({b"content-length", b"transfer-encoding"})
         self._response.begin(status, headers)
 
     def on_body(self, body: bytes) -> None:
         """Of the parser: a piece of the body."""
+        self._bodyless_bytes = 0
         if self._response is not None and self._response.add(body):
             self._transport.pause_reading()
 
@@ -337,6 +341,8 @@ class HttpClient:
         except BaseException:
             connected.close()
             raise
+        if not connection.is_usable:
+            raise HttpError("the connection was closed at once")
         self._open.add(connection)
         return connection
 

@@ -5,7 +5,7 @@ Targets: what a provider's requests go to, and all of their heads that is the sa
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from relay_middleware.core.values import dataclass
 
@@ -13,6 +13,7 @@ _HTTPS_PORT = 443
 _HTTP_PORT = 80
 
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
+_HOST = re.compile(r"[A-Za-z0-9._~:%-]+")
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
 
 
@@ -49,15 +50,11 @@ def target_of(url: str, headers: Mapping[str, str]) -> Target:
         ValueError: *url* is no address, or there is a character in it or in a header that has no
             place there. The text names neither.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("its address is none of http or https")
-    is_tls = parts.scheme == "https"
-    usual_port = _HTTPS_PORT if is_tls else _HTTP_PORT
-    port = parts.port or usual_port
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    parts, origin = _split(url)
+    usual_port = _HTTPS_PORT if origin.is_tls else _HTTP_PORT
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
     shown = {
-        "Host": host if port == usual_port else f"{host}:{port}",
+        "Host": host if origin.port == usual_port else f"{host}:{origin.port}",
         **_login(parts.username, parts.password),
     }
     path = quote(parts.path or "/", safe=_PATH_SAFE)
@@ -67,7 +64,23 @@ def target_of(url: str, headers: Mapping[str, str]) -> Target:
     if any(_UNSAFE.search(line) for line in lines):
         raise ValueError("its address or its key has a character that no header may hold")
     head = "\r\n".join([*lines, "Content-Length: "])
-    return Target(Origin(parts.hostname, port, is_tls), head.encode("ascii"))
+    return Target(origin, head.encode("ascii"))
+
+
+def _split(url: str) -> tuple[SplitResult, Origin]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        # Its text may hold a piece of a password: of one with a slash, what is before that.
+        raise ValueError("its address has a host or a port that is none") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("its address is none of http or https")
+    if not _HOST.fullmatch(parts.hostname) or port == 0:
+        raise ValueError("its address has a host or a port that is none")
+    is_tls = parts.scheme == "https"
+    usual_port = _HTTPS_PORT if is_tls else _HTTP_PORT
+    return parts, Origin(parts.hostname, port or usual_port, is_tls)
 
 
 def _login(name: str | None, password: str | None) -> dict[str, str]:

@@ -25,6 +25,7 @@ from relay_middleware.upstream.http import HttpClient, Response
 from relay_middleware.upstream.redaction import redact
 from relay_middleware.upstream.streaming import COMMIT_AFTER_S, open_stream
 from relay_middleware.upstream.targets import Target, target_of
+from relay_middleware.upstream.unpacking import body_of
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Longest answer that is not a stream: several images in base64 fit."""
@@ -207,11 +208,12 @@ class _Body:
     def __init__(self, deployment: Deployment, response: Response) -> None:
         self._deployment = deployment
         self._response = response
+        self._body = body_of(response)
 
     async def read(self) -> bytes:
         """Return what has arrived."""
         try:
-            return await self._response.read()
+            return await self._body.read()
         except OSError:
             raise DeploymentFailedError(
                 self._deployment.deployment_id, CONNECTION_REFUSED
@@ -260,9 +262,10 @@ def _secrets(deployment: Deployment) -> list[str]:
 
 async def _read_at_most(response: Response, limit_bytes: int) -> bytes | None:
     """The whole body, or None where it is longer."""
+    body = body_of(response)
     chunks = []
     length = 0
-    while chunk := await response.read():
+    while chunk := await body.read():
         chunks.append(chunk)
         length += len(chunk)
         if length > limit_bytes:

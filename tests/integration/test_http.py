@@ -193,8 +193,11 @@ async def test_a_server_may_close_after_an_answer(client: HttpClient, answer: by
         pytest.param(
             b"HTTP/1.1 101 Yes\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", id="upgrade"
         ),
+        pytest.param(b"HTTP/1.1 099 Oh\r\nContent-Length: 1\r\n\r\nx" + ANSWER, id="no status"),
+        pytest.param(b"HTTP/1.1 000 Oh\r\nContent-Length: 1\r\n\r\nx" + ANSWER, id="status 0"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", id="no length"),
         pytest.param(
-            b"HTTP/1.1 200 OK\r\nA: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n", id="endless head"
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nHello", id="unknown framing"
         ),
     ],
 )
@@ -208,6 +211,38 @@ async def test_what_is_no_answer_is_an_error(client: HttpClient, answer: bytes) 
             await ask(client, target)
 
         assert client.idle(target.origin) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nA: ", id="head"),
+        pytest.param(CHUNKED.partition(b"so")[0], id="extension of a chunk"),
+        pytest.param(CHUNKED[:-4], id="trailer"),
+    ],
+)
+async def test_what_has_no_end_is_an_error(client: HttpClient, answer: bytes) -> None:
+    """
+    After 64 KiB that are no body, not when the server closes, which it does not.
+    """
+    async with serving(silence) as server:
+        target = server.target()
+        connection = await client.connect(target.origin)
+        response = connection.send(target, b"{}")
+        connection.data_received(answer)
+        connection.data_received(b"a" * (MAX_HEAD_BYTES + 1))
+
+        with pytest.raises(HttpError, match="has no end"):
+            await whole(response)
+
+
+async def test_hints_without_an_end_are_an_error(client: HttpClient) -> None:
+    """
+    A server that only ever says that an answer will come is given up after 64 KiB of that.
+    """
+    async with serving(always(EARLY * (MAX_HEAD_BYTES // len(EARLY) + 1))) as server:
+        with pytest.raises(HttpError, match="has no end"):
+            await ask(client, server.target())
 
 
 @pytest.mark.parametrize(
@@ -336,6 +371,68 @@ async def test_who_answers_before_it_has_read_is_not_asked_again(client: HttpCli
 
         assert await ask(client, target, bytes(16 * 1024 * 1024)) == (413, b"No")
         assert client.idle(target.origin) is None
+
+
+async def test_who_is_cancelled_while_it_connects_leaves_no_connection(client: HttpClient) -> None:
+    """
+    A server that says nothing where it should agree on TLS sees the connection end.
+    """
+    arrived, left = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        arrived.set()
+        while await reader.read(65_536):
+            pass
+        left.set()
+
+    async with serving(serve) as server:
+        connecting = asyncio.ensure_future(client.connect(server.target("https").origin))
+        await arrived.wait()
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+        await left.wait()
+
+
+async def test_a_connection_that_is_closed_at_once_is_none() -> None:
+    """
+    A server that closes with the last word of the handshake is as one that cannot be reached:
+    nothing can have been sent to it.
+    """
+    shown = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    shown.load_cert_chain(TLS / "localhost.pem")
+    # Before 1.3 the server has that last word.
+    shown.maximum_version = ssl.TLSVersion.TLSv1_2
+    client = HttpClient(tls=ssl.create_default_context(cafile=TLS / "authority.pem"))
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with serving(serve, shown) as server:
+        with pytest.raises(HttpError, match="closed at once"):
+            await client.connect(server.target("https", "localhost").origin)
+    await client.aclose()
+
+
+async def test_closing_ends_what_is_in_use(client: HttpClient) -> None:
+    """
+    Whoever still waits for an answer is told, and the server sees the connection end.
+    """
+    left = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await silence(reader, writer)
+        left.set()
+
+    async with serving(serve) as server:
+        target = server.target()
+        response = (await client.connect(target.origin)).send(target, b"{}")
+        await client.aclose()
+
+        with pytest.raises(HttpError):
+            await response.head()
+        await left.wait()
 
 
 async def test_nobody_there_is_an_error(client: HttpClient) -> None:

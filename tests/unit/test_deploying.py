@@ -297,7 +297,7 @@ def test_azures_own_names_are_priced_by_what_is_behind_them() -> None:
     ("api_base", "reason"),
     [
         ("ftp://models.example/v1", "its address is none of http or https"),
-        ("http://models\x7f.example/v1", "has a character that no header may hold"),
+        ("http://models\x7f.example/v1", "its address has a host or a port that is none"),
     ],
 )
 def test_an_address_that_nothing_can_be_sent_to_is_a_mistake(api_base: str, reason: str) -> None:

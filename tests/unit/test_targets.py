@@ -53,6 +53,11 @@ def test_a_login_in_the_address() -> None:
         ("http:///v1", "sk-1"),
         ("http://a\x7fb/", "sk-1"),
         ("http://bücher/", "sk-1"),
+        ("http://a b/", "sk-1"),
+        ("http://a:0/", "sk-1"),
+        ("http://a:65536/", "sk-1"),
+        ("http://user:pass/word@a/", "sk-1"),
+        ("http://[::1/", "sk-1"),
         ("http://a/", "sk-1\r\nX: y"),
         ("http://a/", "sk-1\x00"),
         ("http://a/", "schlüssel"),
@@ -60,10 +65,11 @@ def test_a_login_in_the_address() -> None:
 )
 def test_what_would_break_a_head_is_refused(url: str, key: str) -> None:
     """
-    No address, no host's name in ASCII, and characters that begin another header or none: the
-    message repeats neither.
+    No address, no host's name in ASCII, no port, and characters that begin another header or none:
+    the message repeats neither.
     """
     with pytest.raises(ValueError, match=r"^its address") as refused:
         target_of(url, {"Authorization": f"Bearer {key}"})
 
     assert key not in str(refused.value)
+    assert "pass" not in str(refused.value)
