@@ -96,6 +96,18 @@ async def silence(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None
         pass
 
 
+@pytest.fixture(
+    scope="module",
+    params=[("asyncio", {}), ("asyncio", {"use_uvloop": True})],
+    ids=["asyncio", "uvloop"],
+)
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    """
+    A host application may run either, and they differ in when they say what.
+    """
+    return request.param
+
+
 @pytest.fixture(name="client")
 async def _client() -> AsyncIterator[HttpClient]:
     client = HttpClient()
@@ -395,10 +407,11 @@ async def test_who_is_cancelled_while_it_connects_leaves_no_connection(client: H
         await left.wait()
 
 
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {})], ids=["asyncio"])
 async def test_a_connection_that_is_closed_at_once_is_none() -> None:
     """
     A server that closes with the last word of the handshake is as one that cannot be reached:
-    nothing can have been sent to it.
+    nothing can have been sent to it. asyncio's own loop always sees it in time.
     """
     shown = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     shown.load_cert_chain(TLS / "localhost.pem")
@@ -412,6 +425,27 @@ async def test_a_connection_that_is_closed_at_once_is_none() -> None:
     async with serving(serve, shown) as server:
         with pytest.raises(HttpError, match="closed at once"):
             await client.connect(server.target("https", "localhost").origin)
+    await client.aclose()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_connection_that_is_closed_at_once_is_an_error(scheme: str) -> None:
+    """
+    Whether that is seen before the request is sent or after it: it differs by loop, and by whether
+    the server has the last word of TLS's handshake, as it has before 1.3.
+    """
+    shown = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    shown.load_cert_chain(TLS / "localhost.pem")
+    shown.maximum_version = ssl.TLSVersion.TLSv1_2
+    client = HttpClient(tls=ssl.create_default_context(cafile=TLS / "authority.pem"))
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with serving(serve, shown if scheme == "https" else None) as server:
+        for _ in range(20):
+            with pytest.raises(OSError, match=r"closed"):
+                await ask(client, server.target(scheme, "localhost"))
     await client.aclose()
 
 
