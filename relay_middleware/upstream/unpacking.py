@@ -32,6 +32,7 @@ class UnpackedBody:
         self._response = response
         self._unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
         self._packed = b""
+        self._is_begun = False
 
     async def read(self) -> bytes:
         """
@@ -40,12 +41,17 @@ class UnpackedBody:
         Raises:
             HttpError: It broke off, or is not compressed as it says.
         """
+        if self._packed:
+            # All of it may have come: others are to go on meanwhile. Before the next piece is taken
+            # out, because whoever is cancelled here may read on.
+            await asyncio.sleep(0)
         while not (piece := self._next()):
             self._packed = await self._response.read()
             if not self._packed:
+                if self._is_begun and not self._unpacker.eof:
+                    raise HttpError("the body lacks its end")
                 return b""
-        # All of it may have come: others are to go on meanwhile.
-        await asyncio.sleep(0)
+            self._is_begun = True
         return piece
 
     def _next(self) -> bytes:

@@ -2,6 +2,7 @@
 Answers that come compressed, although that was not asked for.
 """
 
+import asyncio
 import gzip
 import json
 import zlib
@@ -16,9 +17,9 @@ from relay_middleware.core.endpoints import chat
 from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.ports.providers import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
 from relay_middleware.upstream.failures import DeploymentFailedError
-from relay_middleware.upstream.http import HttpClient
+from relay_middleware.upstream.http import HttpClient, HttpError, Response
 from relay_middleware.upstream.targets import target_of
-from relay_middleware.upstream.unpacking import MAX_PIECE_BYTES, body_of
+from relay_middleware.upstream.unpacking import MAX_PIECE_BYTES, UnpackedBody, body_of
 from relay_middleware.upstream.wire import Answer, Wire
 
 pytestmark = pytest.mark.anyio
@@ -155,7 +156,7 @@ async def test_no_more_than_a_piece_is_unpacked_at_once() -> None:
     ("encoding", "body", "status_code"),
     [
         ("gzip", PLAIN, 503),
-        ("gzip", gzip.compress(PLAIN)[:-12], 502),
+        ("gzip", gzip.compress(PLAIN)[:-12], 503),
         ("br", b"\x0b\x02\x80Hello\x03", 502),
         ("gzip, gzip", gzip.compress(gzip.compress(PLAIN)), 502),
     ],
@@ -173,3 +174,53 @@ async def test_what_cannot_be_unpacked_is_no_answer(
             await send(wire, provider.url)
 
     assert caught.value.status_code == status_code
+
+
+async def read_all(body: Response | UnpackedBody) -> bytes:
+    """Return all that is left of *body*."""
+    data = b""
+    while more := await body.read():
+        data += more
+    return data
+
+
+async def test_a_body_that_lacks_its_end_is_an_error() -> None:
+    """
+    Of a compressed body that was cut, and whose length says that all has come, nobody takes what
+    is there for all.
+    """
+    packed = gzip.compress(bytes(1000) + PLAIN)
+    client = HttpClient()
+    async with scripted_provider(answer(packed[:-9], headers=GZIP)) as provider:
+        target = target_of(f"{provider.url}/x", {})
+        connection = await client.connect(target.origin)
+        response = connection.send(target, b"{}")
+        await response.head()
+        body = body_of(response)
+        with pytest.raises(HttpError):
+            await read_all(body)
+    await client.aclose()
+
+
+async def test_who_is_cancelled_between_two_pieces_loses_none() -> None:
+    """
+    Of three pieces the first is read, the second wait for is cancelled, and then both come.
+    """
+    plain = bytes(3 * MAX_PIECE_BYTES)
+    client = HttpClient()
+    async with scripted_provider(answer(gzip.compress(plain), headers=GZIP)) as provider:
+        target = target_of(f"{provider.url}/x", {})
+        connection = await client.connect(target.origin)
+        response = connection.send(target, b"{}")
+        await response.head()
+        body = body_of(response)
+        read = await body.read()
+        waiting = asyncio.ensure_future(body.read())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        read += await read_all(body)
+
+    assert read == plain
+    await client.aclose()
