@@ -287,7 +287,19 @@ _HEADER = re.compile(
     r"x-[a-z-]+|authorization|allow|retry-after|www-authenticate|cache-control|content-[a-z]+"
 )
 
-_INSIDE = {"dialects", "failures", "litellm_keys", "schema", "streaming", "trouble", "wire"}
+_INSIDE = {
+    *(
+        "dialects",
+        "failures",
+        "http",
+        "litellm_keys",
+        "schema",
+        "streaming",
+        "trouble",
+        "unpacking",
+    ),
+    "wire",
+}
 """Modules that name headers of providers, or of the configuration."""
 
 
