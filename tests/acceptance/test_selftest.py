@@ -35,6 +35,8 @@ def _client(redis_url: str) -> Iterator["redis.Redis"]:
 @contextmanager
 def selftest(redis_url: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """Run `relay selftest`; whatever the test does, it ends."""
+    # Who runs the tests in the background may have it ignored, and so would what is started here.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(  # noqa: S603 - our own program
         [sys.executable, "-m", "proxy_app", "selftest", "--redis", redis_url, *arguments],
         env={**os.environ, "RELAY_MODEL_LIST": "settings of another installation"},
@@ -42,6 +44,7 @@ def selftest(redis_url: str, *arguments: str) -> Iterator["subprocess.Popen[str]
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
+        signal.signal(signal.SIGINT, before)
         try:
             yield process
         finally:
