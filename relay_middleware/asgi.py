@@ -176,8 +176,9 @@ class ClientWatch:
 
 class DirectWatch(ClientWatch):
     """
-    The same without a task, which takes 20 µs (measured): for a `receive` that waits for futures of
-    the event loop and does not ask which task it runs in, as a server's own.
+    The same without a task, which costs a twentieth of a request's CPU (measured, 16 at once): for
+    a `receive` that waits for futures of the event loop and does not ask which task it runs in, as
+    a server's own.
     """
 
     def __init__(self, receive: Receive) -> None:

@@ -17,7 +17,8 @@ class Draining:
     A context in which one answer is received. Raises TimeoutError where its client has gone, and
     the time is up in which it is read all the same (DESIGN 5.13).
 
-    As `asyncio.timeout` whose end is not known yet, which takes 5 µs where this takes 1 (measured).
+    As `asyncio.timeout` whose end is not known yet, which takes 1.7 µs where this takes 0.7, by
+    themselves (measured).
     """
 
     def __init__(

@@ -14,9 +14,7 @@ from relay_middleware.core.instants import from_us, to_us
 from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import Period, PeriodWindow
 from relay_middleware.ledger.database import Database
-from relay_middleware.ledger.tables import (
-    ADJUSTMENT,
-)
+from relay_middleware.ledger.tables import ADJUSTMENT
 from relay_middleware.ports.books import LedgerAdjustment
 
 _AT_ONCE = 1000

@@ -21,9 +21,7 @@ from relay_middleware.ledger.operations import (
     OperationEntry,
     change_customer,
 )
-from relay_middleware.ledger.tables import (
-    CUSTOMER_CALENDAR,
-)
+from relay_middleware.ledger.tables import CUSTOMER_CALENDAR
 
 _OF_THE_MACHINE = {"localtime"}
 """What some machines call their own zone, which is another on each."""

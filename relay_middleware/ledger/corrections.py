@@ -26,10 +26,7 @@ from relay_middleware.ledger.operations import (
     change_customer,
     lock_customer,
 )
-from relay_middleware.ledger.tables import (
-    ADJUSTMENT,
-    REQUEST,
-)
+from relay_middleware.ledger.tables import ADJUSTMENT, REQUEST
 from relay_middleware.ports.books import LedgerAdjustment
 
 

@@ -13,9 +13,7 @@ from relay_middleware.core.instants import from_us, to_us
 from relay_middleware.core.journaled import encode_record
 from relay_middleware.core.records import RequestEnded
 from relay_middleware.ledger.database import Database
-from relay_middleware.ledger.tables import (
-    DEAD_LETTER,
-)
+from relay_middleware.ledger.tables import DEAD_LETTER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

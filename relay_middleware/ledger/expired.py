@@ -17,9 +17,7 @@ from relay_middleware.core.money import NanoUsd
 from relay_middleware.core.periods import UTC_CALENDAR, windows_of
 from relay_middleware.ledger.calendars import UnknownZoneError, calendar_from, own_calendars
 from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database
-from relay_middleware.ledger.tables import (
-    REQUEST,
-)
+from relay_middleware.ledger.tables import REQUEST
 
 log = structlog.get_logger("relay")
 

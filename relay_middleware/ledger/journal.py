@@ -47,6 +47,7 @@ class QueueJournal:
         Args:
             on_appended: Called with the records of each batch that the ledger took; may raise
                 `StoreUnavailableError`, which is logged.
+            gather_s: How long records wait for others.
         """  # fmt: skip
         self._ledger = ledger
         self._on_appended = on_appended

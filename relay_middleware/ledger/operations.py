@@ -21,13 +21,7 @@ from relay_middleware.core.periods import Period
 from relay_middleware.core.tiers import CustomerStatus
 from relay_middleware.errors import RelayError
 from relay_middleware.ledger.database import Database
-from relay_middleware.ledger.tables import (
-    API_KEY,
-    CUSTOMER,
-    CUSTOMER_OVERRIDE,
-    OPERATION,
-    REVISION,
-)
+from relay_middleware.ledger.tables import API_KEY, CUSTOMER, CUSTOMER_OVERRIDE, OPERATION, REVISION
 
 
 class UnknownKeyError(RelayError):

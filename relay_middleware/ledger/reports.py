@@ -17,12 +17,7 @@ from relay_middleware.core.periods import UTC_CALENDAR, Period
 from relay_middleware.core.tiers import Customer, CustomerStatus
 from relay_middleware.ledger.calendars import calendar_from, own_calendars
 from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database
-from relay_middleware.ledger.tables import (
-    API_KEY,
-    CUSTOMER,
-    CUSTOMER_OVERRIDE,
-    REQUEST,
-)
+from relay_middleware.ledger.tables import API_KEY, CUSTOMER, CUSTOMER_OVERRIDE, REQUEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,10 +21,7 @@ from relay_middleware.core.periods import PeriodWindow, windows_of
 from relay_middleware.ledger.adjustments import contains
 from relay_middleware.ledger.calendars import UnknownZoneError, calendar_from, own_calendars
 from relay_middleware.ledger.database import SUMS_TIMEOUT_S, Database, among
-from relay_middleware.ledger.tables import (
-    ADJUSTMENT,
-    CUSTOMER,
-)
+from relay_middleware.ledger.tables import ADJUSTMENT, CUSTOMER
 from relay_middleware.ledger.usage_hours import OfWhom, is_in, usage_in
 from relay_middleware.ports.stores import Spend
 

@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, Subquery, and_, case, select, true, union_all
 
 from relay_middleware.core.holds import HoldState
-from relay_middleware.core.instants import to_us
 from relay_middleware.core.periods import PeriodWindow
 from relay_middleware.ledger.tables import REQUEST, USAGE_HOUR
 
@@ -45,10 +44,10 @@ def usage_in(windows: Sequence[PeriodWindow], of_whom: OfWhom) -> Subquery:
 
 def is_in(usage: Subquery, window: PeriodWindow) -> ColumnElement[bool]:
     """Return the condition that a row of *usage* lies in *window*: start inclusive, end not."""
-    if window.starts_at is None or window.ends_at is None:
+    if window.starts_at_us is None or window.ends_at_us is None:
         return true()
     at_us = usage.c.at_us
-    return and_(at_us >= to_us(window.starts_at), at_us < to_us(window.ends_at))
+    return and_(at_us >= window.starts_at_us, at_us < window.ends_at_us)
 
 
 def _edges(windows: Sequence[PeriodWindow]) -> list[int]:

@@ -19,9 +19,7 @@ from relay_middleware.core.instants import from_us, to_us
 from relay_middleware.core.records import AttemptOutcome
 from relay_middleware.errors import StoreUnavailableError
 from relay_middleware.ledger.database import Database
-from relay_middleware.ledger.tables import (
-    WORKER,
-)
+from relay_middleware.ledger.tables import WORKER
 from relay_middleware.ports.stores import Clock
 
 log = structlog.get_logger("relay")

@@ -3,7 +3,6 @@ The circuit breaker: while Redis does not answer, nobody waits for it.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -45,9 +44,7 @@ class Breaker:
             queue_timeout_s: Longest wait for one of these places.
         """  # fmt: skip
         self._monotonic_s = monotonic_s
-        self._places = most_at_once
-        # Those who wait for one, in their order.
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._places = asyncio.Semaphore(most_at_once)
         self._queue_timeout_s = queue_timeout_s
         self._failures = 0
         self._is_trying = False
@@ -66,12 +63,9 @@ class Breaker:
             NothingChangedError: It is not let through.
             StoreUnavailableError: As the command itself raised it.
         """
-        if self._places:
-            self._places -= 1
-        else:
-            await self._queue()
+        await self._queue()
         try:
-            is_probe = self.is_open and self._admit()
+            is_probe = self._admit()
             try:
                 answer = await command()
             except NoConnectionError:
@@ -87,35 +81,22 @@ class Breaker:
             self._failures = 0
             return answer
         finally:
-            self._leave()
+            self._places.release()
 
     async def _queue(self) -> None:
-        """Wait for a place, which whoever leaves it hands on."""
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        if not self._places.locked():
+            await self._places.acquire()
+            return
         try:
             async with asyncio.timeout(self._queue_timeout_s):
-                await place
-        except BaseException as error:
-            if place.done() and not place.cancelled():
-                # It was handed on in the moment in which the wait ended.
-                self._leave()
-            if isinstance(error, TimeoutError):
-                raise NoConnectionError(
-                    "no command to Redis ended in time to begin this one"
-                ) from None
-            raise
-
-    def _leave(self) -> None:
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)
-                return
-        self._places += 1
+                await self._places.acquire()
+        except TimeoutError:
+            raise NoConnectionError("no command to Redis ended in time to begin this one") from None
 
     def _admit(self) -> bool:
-        """Let the command through that tries, or raise."""
+        """Let a command through, or raise; return whether it is the one that tries."""
+        if not self.is_open:
+            return False
         if self._is_trying or self._monotonic_s() < self._closed_at_s:
             raise NothingChangedError(
                 f"Redis was not asked: it did not answer {self._failures} times in a row"

@@ -17,7 +17,7 @@ MAX_WRITTEN = 2000
 """Records that are remembered, some 4 MB: more than wait for each other in the journal."""
 
 MAX_HOLDS = 1000
-"""Holds whose text is remembered, some 1 MB: more than wait for a provider at a time."""
+"""Holds whose text is remembered, 0.5 MB: more than wait for a provider at a time."""
 
 
 def decode_hold(text: bytes) -> Hold:

@@ -2,8 +2,7 @@
 HTTP/1.1, as far as a provider's client needs it: POST over connections that are kept.
 
 Alone knows `httptools`, which reads the answers, and `aiohappyeyeballs`, which connects. A
-general client takes 54 µs for each request where this one takes 12 (aiohttp 3.14, measured), which
-is a seventh of all that a request costs.
+request of Relay takes 0.85 of the CPU that it takes with a general one (aiohttp 3.14, measured).
 
 Rules for editors. A connection has one request at a time, and goes back to the others only when its
 answer has come to its end, nothing came after it, and both sides want to keep it. Nothing is ever

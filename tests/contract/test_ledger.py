@@ -28,11 +28,7 @@ from relay_middleware.errors import ConfigurationError, StoreUnavailableError
 from relay_middleware.ledger.database import Database, ValueRefusedError
 from relay_middleware.ledger.migrations import migrate
 from relay_middleware.ledger.sql import LedgerConflictError, SqlLedger
-from relay_middleware.ledger.tables import (
-    ATTEMPT,
-    CUSTOMER,
-    REQUEST,
-)
+from relay_middleware.ledger.tables import ATTEMPT, CUSTOMER, REQUEST
 
 pytestmark = pytest.mark.anyio
 

@@ -15,9 +15,7 @@ from relay_middleware.core.instants import to_us
 from relay_middleware.core.periods import Period
 from relay_middleware.ledger.database import Database
 from relay_middleware.ledger.sql import SqlLedger
-from relay_middleware.ledger.tables import (
-    REQUEST,
-)
+from relay_middleware.ledger.tables import REQUEST
 from relay_middleware.ports.stores import Spend
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]

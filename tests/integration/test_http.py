@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from fixtures.http import whole
 
 from relay_middleware.upstream.http import (
     MAX_HEAD_BYTES,
@@ -17,7 +18,6 @@ from relay_middleware.upstream.http import (
     Connection,
     HttpClient,
     HttpError,
-    Response,
 )
 from relay_middleware.upstream.targets import Target, target_of
 
@@ -117,14 +117,6 @@ async def _client() -> AsyncIterator[HttpClient]:
 
 async def connected(client: HttpClient, target: Target) -> Connection:
     return client.idle(target.origin) or await client.connect(target.origin)
-
-
-async def whole(response: Response) -> bytes:
-    await response.head()
-    data = b""
-    while piece := await response.read():
-        data += piece
-    return data
 
 
 async def ask(client: HttpClient, target: Target, body: bytes = b"{}") -> tuple[int, bytes]:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fixtures.clock import FakeClock
+from fixtures.http import rest
 from fixtures.provider import STREAM, STREAM_END, Act, answer, piece, scripted_provider
 
 from relay_middleware.core.deployments import Deployment, Timeouts
@@ -17,9 +18,9 @@ from relay_middleware.core.endpoints import chat
 from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.ports.providers import RefusedAnswer, StreamAnswer, UpstreamCall, WholeAnswer
 from relay_middleware.upstream.failures import DeploymentFailedError
-from relay_middleware.upstream.http import HttpClient, HttpError, Response
+from relay_middleware.upstream.http import HttpClient, HttpError
 from relay_middleware.upstream.targets import target_of
-from relay_middleware.upstream.unpacking import MAX_PIECE_BYTES, UnpackedBody, body_of
+from relay_middleware.upstream.unpacking import MAX_PIECE_BYTES, body_of
 from relay_middleware.upstream.wire import Answer, Wire
 
 pytestmark = pytest.mark.anyio
@@ -176,14 +177,6 @@ async def test_what_cannot_be_unpacked_is_no_answer(
     assert caught.value.status_code == status_code
 
 
-async def read_all(body: Response | UnpackedBody) -> bytes:
-    """Return all that is left of *body*."""
-    data = b""
-    while more := await body.read():
-        data += more
-    return data
-
-
 async def test_a_body_that_lacks_its_end_is_an_error() -> None:
     """
     Of a compressed body that was cut, and whose length says that all has come, nobody takes what
@@ -198,7 +191,7 @@ async def test_a_body_that_lacks_its_end_is_an_error() -> None:
         await response.head()
         body = body_of(response)
         with pytest.raises(HttpError):
-            await read_all(body)
+            await rest(body)
     await client.aclose()
 
 
@@ -220,7 +213,7 @@ async def test_who_is_cancelled_between_two_pieces_loses_none() -> None:
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        read += await read_all(body)
+        read += await rest(body)
 
     assert read == plain
     await client.aclose()

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
+from fixtures.http import whole
 from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import override
 
-from relay_middleware.upstream.http import Connection, HttpClient, Response
+from relay_middleware.upstream.http import Connection, HttpClient
 from relay_middleware.upstream.targets import target_of
 
 TARGET = target_of("http://a/v1/x", {})
@@ -118,14 +119,6 @@ def feed(connection: Connection, data: bytes, cuts: Sequence[int]) -> None:
     places = sorted({cut for cut in cuts if cut < len(data)} | {0, len(data)})
     for begin, end in itertools.pairwise(places):
         connection.data_received(data[begin:end])
-
-
-async def whole(response: Response) -> bytes:
-    await response.head()
-    data = b""
-    while piece := await response.read():
-        data += piece
-    return data
 
 
 @given(data=st.data(), bodies=st.lists(BODIES, min_size=1, max_size=3), cuts=CUTS)
