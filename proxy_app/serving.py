@@ -16,6 +16,7 @@ import uvloop
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
+from proxy_app.answering import QuickProtocol
 from proxy_app.app import create_app
 from proxy_app.memory import keep_what_is_there
 from proxy_app.observability import configure_logging
@@ -158,7 +159,7 @@ def _settings(app: ASGIApp | str, config: Config, *, workers: int = 1) -> uvicor
         factory=isinstance(app, str),
         workers=workers,
         loop="uvloop",
-        http="httptools",
+        http=QuickProtocol,
         ws="none",
         interface="asgi3",
         lifespan="on",

@@ -3,9 +3,11 @@ Migrations: they lead to the tables that the code knows, however many run them.
 """
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from fixtures.records import AT, attempt, ended
 from sqlalchemy import Connection, select
+from sqlalchemy.dialects import sqlite
 
 from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.core.periods import UTC_CALENDAR, Period
@@ -118,6 +121,65 @@ async def test_words_that_came_later(database_url: str) -> None:
         assert list(outcomes.scalars()) == ["served", "cancelled"]
     await database.aclose()
     await other.aclose()
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("state", ["settled", "released", "expired"]),
+        ("usage_source", ["provider", "counted", "bound", None]),
+    ],
+)
+async def test_words_of_a_request(database: Database, column: str, words: list[str | None]) -> None:
+    """
+    A request takes each of the words that it may have, and no other.
+    """
+    record = ended("r1", 100)
+    await insert_customer(database)
+    for number, word in enumerate(words):
+        await insert(database, {**request_row(record), "id": f"r{number}", column: word})
+
+    with pytest.raises(ValueRefusedError):
+        await insert(database, {**request_row(record), "id": "r9", column: "guessed"})
+
+
+async def test_words_of_an_attempt(database: Database) -> None:
+    """
+    An attempt takes each of the five outcomes, and no other.
+    """
+    record = ended("r1", 100, attempts=(attempt(AttemptOutcome.SERVED, 200),))
+    (row,) = attempt_rows(record)
+    await insert_customer(database)
+    every = [{**row, "number": i, "outcome": each.value} for i, each in enumerate(AttemptOutcome)]
+
+    await insert(database, request_row(record), *every)
+
+    assert len(every) == 5
+    with pytest.raises(ValueRefusedError):
+        await insert(database, {**request_row(record), "id": "r2"}, {**row, "outcome": "guessed"})
+
+
+async def test_sqlite_checks_words_without_a_table(tmp_path: Path) -> None:
+    """
+    To insert a request and an attempt SQLite opens no table in memory, as it does for `IN` with
+    three words or more: then it would make one for each row.
+    """
+    path = tmp_path / "relay.db"
+    database = Database(f"sqlite:///{path}")
+    await migrate(database)
+    await database.aclose()
+    with closing(sqlite3.connect(path)) as connection:
+        for table in (REQUEST, ATTEMPT):
+            insert = sqlite.insert(table).on_conflict_do_nothing()
+            text = str(insert.compile(dialect=sqlite.dialect()))
+            steps = connection.execute(f"EXPLAIN {text}", [None] * len(table.columns))
+            assert "OpenEphemeral" not in {step[1] for step in steps}
+
+
+async def insert_customer(database: Database) -> None:
+    """Insert the row of the customer that records are of."""
+    async with database.begin() as connection:
+        await connection.execute(CUSTOMER.insert(), customer_row(ended("r1", 100)))
 
 
 async def insert(
