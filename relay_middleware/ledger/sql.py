@@ -5,6 +5,7 @@ The ledger in SQL: appended to, in batches, each record once.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Self
 
 from sqlalchemy import Insert, Table, and_, select
@@ -75,11 +76,8 @@ class _Statement:
                 [row[name] for row in rows] if name in rows[0] else self.constants[name]
                 for name in self.names
             )
-        found = []
-        for row in rows:
-            known = {**self.constants, **row}
-            found.append(tuple([known[name] for name in self.names]))
-        return found
+        in_order = itemgetter(*self.names)
+        return [in_order({**self.constants, **row}) for row in rows]
 
 
 def _of_arrays(insert: str) -> str:
