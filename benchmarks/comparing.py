@@ -8,50 +8,25 @@ from dataclasses import dataclass, field
 from benchmarks.figures import quartiles
 from benchmarks.load import Outcome
 from benchmarks.measuring import CONCURRENCY, Load, Loader
-from benchmarks.servers import Served
 
 WARM_UP = 2
 """Rounds that do not count."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """
-    What a system is asked in every round.
-
-    Attributes:
-        fewest_events: Of a stream; 0 where none is asked for.
-    """
-
-    requests: int
-    connections: int = CONCURRENCY
-    model: str = "smart"
-    fewest_events: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One system and what it is asked."""
+    """One system and what it is asked in every round."""
 
     name: str
     loader: Loader
-    asked: Ask
+    requests: int
+    connections: int = CONCURRENCY
+    model: str = "smart"
     load: Load = field(default_factory=Load)
-
-    @property
-    def served(self) -> Served:
-        """The system."""
-        return self.loader.served
 
     def ask(self) -> Outcome:
         """Ask it for one round."""
-        asked = self.asked
-        return self.loader.ask(
-            asked.requests,
-            connections=asked.connections,
-            model=asked.model,
-            fewest_events=asked.fewest_events,
-        )
+        return self.loader.ask(self.requests, connections=self.connections, model=self.model)
 
 
 def compare(contenders: Sequence[Contender], rounds: int) -> None:
@@ -64,14 +39,13 @@ def compare(contenders: Sequence[Contender], rounds: int) -> None:
                 each.load.add(each.ask())
 
 
-def ratios(of: Contender, to: Contender) -> tuple[float, float, float]:
-    """Return the quartiles of what *of* costs in CPU, as so many times what *to* does."""
-    return quartiles([a / b for a, b in zip(of.load.cpu_us, to.load.cpu_us, strict=True)])
-
-
 def ratios_in_words(of: Contender, to: Contender) -> str:
-    """Return the median of the ratios, and the other quartiles in brackets."""
-    low, middle, high = ratios(of, to)
+    """
+    Return what *of* costs in CPU, as so many times what *to* does: the median of the rounds, and
+    the other quartiles in brackets.
+    """
+    ratios = [a / b for a, b in zip(of.load.cpu_us, to.load.cpu_us, strict=True)]
+    low, middle, high = quartiles(ratios)
     return f"{middle:.2f} [{low:.2f}-{high:.2f}]"
 
 

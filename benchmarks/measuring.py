@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 
 from benchmarks.load import Outcome, Plan
 from benchmarks.processes import BenchmarkError, on_core
-from benchmarks.servers import CUSTOMERS, Bench, Served, environment
+from benchmarks.servers import CUSTOMERS, FEWEST_EVENTS, Bench, Served, environment
 from benchmarks.verdict import Counts
 
 CONCURRENCY = 16
@@ -49,7 +49,6 @@ class Loader:
         *,
         connections: int = CONCURRENCY,
         model: str = "smart",
-        fewest_events: int = 0,
         prefix: str = "c",
         watch: Callable[[], None] | None = None,
     ) -> Outcome:
@@ -57,7 +56,6 @@ class Loader:
         Send *requests* over *connections*.
 
         Args:
-            fewest_events: Of a stream; 0 where none is asked for.
             prefix: Of the names of the customers; if it is not `c`, there is one.
             watch: Called again and again meanwhile.
 
@@ -76,7 +74,7 @@ class Loader:
             customers=self.customers if prefix == "c" else 1,
             first_customer=self._next_customer,
             customer_prefix=prefix,
-            fewest_events=fewest_events,
+            fewest_events=FEWEST_EVENTS[model],
         )
         self._next_customer = (self._next_customer + requests) % self.customers
         outcome = run_load(self._bench, self.served, plan, watch)

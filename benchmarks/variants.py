@@ -129,7 +129,7 @@ def streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
     """Ask for streams whose pieces come one by one."""
     loader = Loader(bench, served, customers=sizes.customers)
     figures = started(served) | first_requests(loader)
-    ask_for_streams(loader, CONCURRENCY, CONCURRENCY)
+    loader.ask(CONCURRENCY, model="smart-stream")
     figures |= first_chunk(bench, loader, sizes)
     at_more = stream_load(loader, sizes.streams, MORE_STREAMS)
     figures[f"cpu_us_per_chunk_at_{MORE_STREAMS}"] = per_chunk(at_more, CHUNKS)
@@ -148,15 +148,8 @@ def stream_load(loader: Loader, count: int, connections: int) -> Load:
     load = Load()
     block = min(connections * _STREAMS_IN_A_ROW, count)
     for _ in range(count // block):
-        load.add(ask_for_streams(loader, block, connections))
+        load.add(loader.ask(block, connections=connections, model="smart-stream"))
     return load
-
-
-def ask_for_streams(loader: Loader, count: int, connections: int) -> Outcome:
-    """Ask for *count* streams whose pieces come one by one."""
-    return loader.ask(
-        count, connections=connections, model="smart-stream", fewest_events=CHUNKS + 1
-    )
 
 
 def per_chunk(load: Load, chunks: int) -> float:
@@ -175,17 +168,9 @@ def slow_streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Resul
         nonlocal peak_mb
         peak_mb = max(peak_mb, served.process.rss_mb())
 
-    def ask(asked: Loader, watch: Callable[[], None] | None) -> Outcome:
-        return asked.ask(
-            count,
-            connections=count,
-            model="smart-slow",
-            fewest_events=SLOW_CHUNKS + 1,
-            watch=watch,
-        )
-
-    outcome = load.add(ask(loader, watch))
-    without = ask(Loader(bench, bench.upstream.as_served()), None)
+    outcome = load.add(loader.ask(count, connections=count, model="smart-slow", watch=watch))
+    alone = Loader(bench, bench.upstream.as_served())
+    without = alone.ask(count, connections=count, model="smart-slow")
     figures |= of_load(load) | differences(outcome.first_chunks_ms, without.first_chunks_ms)
     figures |= {
         "time_to_first_chunk_ms": percentile(outcome.first_chunks_ms, 50),
@@ -255,8 +240,9 @@ def first_chunk(bench: Bench, loader: Loader, sizes: Sizes) -> dict[str, float]:
     without, found = Loader(bench, bench.upstream.as_served()), []
     alone: list[float] = []
     for _ in range(sizes.latency_rounds):
-        alone += ask_for_streams(without, sizes.latency_streams, 1).first_chunks_ms
-        found += ask_for_streams(loader, sizes.latency_streams, 1).first_chunks_ms
+        count = sizes.latency_streams
+        alone += without.ask(count, connections=1, model="smart-stream").first_chunks_ms
+        found += loader.ask(count, connections=1, model="smart-stream").first_chunks_ms
     return differences(found, alone) | {"time_to_first_chunk_ms": percentile(found, 50)}
 
 

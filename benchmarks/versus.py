@@ -15,21 +15,20 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks import peers, report
-from benchmarks.comparing import Ask, Contender, compare, ratios_in_words
+from benchmarks.comparing import Contender, compare, ratios_in_words
 from benchmarks.figures import percentile
 from benchmarks.measuring import CONCURRENCY, Loader
 from benchmarks.messages import CHUNKS
 from benchmarks.rig import rig, running_bench
-from benchmarks.servers import CUSTOMERS, Bench, Served, running_relay
+from benchmarks.servers import CUSTOMERS, Bench, running_relay
 from benchmarks.variants import Result, differences, of_load, per_chunk
 
 RESULTS_PATH = Path(__file__).parent / "peers.json"
 
-PLAIN = Ask(requests=640)
-LITELLM_PLAIN = Ask(requests=96)
-"""Takes as long as more requests to the others."""
+REQUESTS = {"redis": 640, "embedded": 640, "litellm": 96, "portkey": 640}
+"""Of a round. LiteLLM's proxy takes as long for its as the others for theirs."""
 
-STREAMS = Ask(requests=CONCURRENCY * 2, model="smart-stream", fewest_events=CHUNKS + 1)
+STREAMS = 2 * CONCURRENCY
 STREAMING = ("redis", "litellm")
 """Portkey's gateway at this version answers a request for a stream with 500, under Node 20."""
 
@@ -58,10 +57,14 @@ def main() -> int:
             warm_up = Loader(bench, served)
             warm_up.ask(CUSTOMERS)
             warm_up.close()
-        plain = [contender(bench, name, served) for name, served in systems.items()]
+        plain = [
+            Contender(name, Loader(bench, served), REQUESTS[name])
+            for name, served in systems.items()
+        ]
         results = measured(bench, plain, rounds, at_start)
         streams = [
-            Contender(f"{name}-stream", Loader(bench, systems[name]), STREAMS) for name in STREAMING
+            Contender(f"{name}-stream", Loader(bench, systems[name]), STREAMS, model="smart-stream")
+            for name in STREAMING
         ]
         results += measured(bench, streams, rounds, at_start)
     found_on = rig(is_quick=is_quick, load_at_start=load_at_start)
@@ -71,11 +74,6 @@ def main() -> int:
         for each in group[1:]:
             print(f"{each.name} / {group[0].name}: {ratios_in_words(each, group[0])}")
     return report.tell_mistakes(results)
-
-
-def contender(bench: Bench, name: str, served: Served) -> Contender:
-    """Return a system that is asked for plain answers."""
-    return Contender(name, Loader(bench, served), LITELLM_PLAIN if name == "litellm" else PLAIN)
 
 
 def measured(
@@ -91,23 +89,21 @@ def measured(
 
 def result_of(bench: Bench, each: Contender, rounds: int, *, rss_at_start_mb: float) -> Result:
     """Measure what one request at a time takes, and return all that was found of *each*."""
-    asked = each.asked
+    is_stream = each.model == "smart-stream"
     without = Loader(bench, bench.upstream.as_served())
     found: list[float] = []
     alone: list[float] = []
     for _ in range(rounds):
-        count = 2 if asked.fewest_events else _LATENCY_REQUESTS
+        count = 2 if is_stream else _LATENCY_REQUESTS
         for loader, times in ((without, alone), (each.loader, found)):
-            outcome = loader.ask(
-                count, connections=1, model=asked.model, fewest_events=asked.fewest_events
-            )
-            times.extend(outcome.first_chunks_ms if asked.fewest_events else outcome.latencies_ms)
+            outcome = loader.ask(count, connections=1, model=each.model)
+            times.extend(outcome.first_chunks_ms if is_stream else outcome.latencies_ms)
     figures = of_load(each.load) | differences(found, alone)
-    if asked.fewest_events:
+    if is_stream:
         figures["time_to_first_chunk_ms"] = percentile(found, 50)
         figures["cpu_us_per_chunk"] = per_chunk(each.load, CHUNKS)
     figures["rss_at_start_mb"] = rss_at_start_mb
-    figures["rss_mb"] = each.served.process.rss_mb()
+    figures["rss_mb"] = each.loader.served.process.rss_mb()
     return Result(name=each.name, counts=each.loader.close(), figures=figures)
 
 
