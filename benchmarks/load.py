@@ -83,6 +83,11 @@ class Outcome:
     cpu_s: float = 0.0
     redis_cpu_s: float = 0.0
 
+    @property
+    def waits_ms(self) -> list[float]:
+        """Of streams until their first event, of other answers until their last byte."""
+        return self.first_chunks_ms or self.latencies_ms
+
 
 class Requests:
     """What is still to be sent, of all connections."""

@@ -16,12 +16,11 @@ from pathlib import Path
 
 from benchmarks import peers, report
 from benchmarks.comparing import Contender, compare, ratios_in_words
-from benchmarks.figures import percentile
 from benchmarks.measuring import CONCURRENCY, Loader
 from benchmarks.messages import CHUNKS
 from benchmarks.rig import rig, running_bench
 from benchmarks.servers import CUSTOMERS, Bench, running_relay
-from benchmarks.variants import Result, differences, of_load, per_chunk
+from benchmarks.variants import Result, added_latency, of_load, per_chunk
 
 RESULTS_PATH = Path(__file__).parent / "peers.json"
 
@@ -90,17 +89,11 @@ def measured(
 def result_of(bench: Bench, each: Contender, rounds: int, *, rss_at_start_mb: float) -> Result:
     """Measure what one request at a time takes, and return all that was found of *each*."""
     is_stream = each.model == "smart-stream"
-    without = Loader(bench, bench.upstream.as_served())
-    found: list[float] = []
-    alone: list[float] = []
-    for _ in range(rounds):
-        count = 2 if is_stream else _LATENCY_REQUESTS
-        for loader, times in ((without, alone), (each.loader, found)):
-            outcome = loader.ask(count, connections=1, model=each.model)
-            times.extend(outcome.first_chunks_ms if is_stream else outcome.latencies_ms)
-    figures = of_load(each.load) | differences(found, alone)
+    count = 2 if is_stream else _LATENCY_REQUESTS
+    latency = added_latency(bench, each.loader, count=count, rounds=rounds, model=each.model)
+    figures = of_load(each.load) | latency
     if is_stream:
-        figures["time_to_first_chunk_ms"] = percentile(found, 50)
+        figures["time_to_first_chunk_ms"] = figures["p50_ms"]
         figures["cpu_us_per_chunk"] = per_chunk(each.load, CHUNKS)
     figures["rss_at_start_mb"] = rss_at_start_mb
     figures["rss_mb"] = each.loader.served.process.rss_mb()
