@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from benchmarks.figures import quartiles
 from benchmarks.load import Outcome
 from benchmarks.measuring import CONCURRENCY, Load, Loader
+from benchmarks.variants import Result
 
 WARM_UP = 2
 """Rounds that do not count."""
@@ -39,22 +40,22 @@ def compare(contenders: Sequence[Contender], rounds: int) -> None:
                 each.load.add(each.ask())
 
 
-def ratios_in_words(of: Contender, to: Contender) -> str:
-    """
-    Return what *of* costs in CPU, as so many times what *to* does: the median of the rounds, and
-    the other quartiles in brackets.
-    """
-    ratios = [a / b for a, b in zip(of.load.cpu_us, to.load.cpu_us, strict=True)]
-    low, middle, high = quartiles(ratios)
-    return f"{middle:.2f} [{low:.2f}-{high:.2f}]"
-
-
 def print_ratios(contenders: Sequence[Contender]) -> None:
-    """Print what each of *contenders* costs, and as so many times what the first does."""
+    """
+    Print what each of *contenders* costs in CPU, and as so many times what the first does: the
+    medians of the rounds, and the other quartiles in brackets.
+    """
     first = contenders[0]
     for each in contenders:
         low, middle, high = quartiles(each.load.cpu_us)
         words = f"{each.name:24} {middle:7,.0f} us [{low:,.0f}-{high:,.0f}]"
         if each is not first:
-            words += f"  {each.name} / {first.name}: {ratios_in_words(each, first)}"
+            ratios = [a / b for a, b in zip(each.load.cpu_us, first.load.cpu_us, strict=True)]
+            low, middle, high = quartiles(ratios)
+            words += f"  {each.name} / {first.name}: {middle:.2f} [{low:.2f}-{high:.2f}]"
         print(words, flush=True)
+
+
+def results_of(contenders: Sequence[Contender]) -> list[Result]:
+    """Wait until the ledgers have heard of all, and return what was counted."""
+    return [Result(name=each.name, counts=each.loader.close()) for each in contenders]

@@ -25,13 +25,12 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.comparing import Contender, compare, print_ratios
+from benchmarks.comparing import Contender, compare, print_ratios, results_of
 from benchmarks.filling import fill_accounts, fill_rows
 from benchmarks.measuring import Loader
 from benchmarks.report import tell_mistakes
 from benchmarks.rig import running_bench
 from benchmarks.servers import CUSTOMERS, Bench, deployment, running_relay
-from benchmarks.variants import Result
 from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.ledger.database import Database
 from relay_middleware.ledger.usage_reports import usage_report
@@ -139,7 +138,7 @@ def main(chosen: Sequence[str], *, pairs: int, many: int) -> int:
             contenders = STARTS[name](bench, stack, many)
             compare(contenders, pairs)
             print_ratios(contenders)
-            results += [Result(name=each.name, counts=each.loader.close()) for each in contenders]
+            results += results_of(contenders)
     return tell_mistakes(results)
 
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks import peers, report
-from benchmarks.comparing import Contender, compare, ratios_in_words
+from benchmarks.comparing import Contender, compare, print_ratios
 from benchmarks.measuring import CONCURRENCY, Loader
 from benchmarks.messages import CHUNKS
 from benchmarks.rig import rig, running_bench
@@ -70,8 +70,7 @@ def main() -> int:
     RESULTS_PATH.write_text(report.to_json(results, found_on), encoding="utf-8")
     print(report.table(results))
     for group in (plain, streams):
-        for each in group[1:]:
-            print(f"{each.name} / {group[0].name}: {ratios_in_words(each, group[0])}")
+        print_ratios(group)
     return report.tell_mistakes(results)
 
 

@@ -13,7 +13,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.comparing import Contender, compare, print_ratios
+from benchmarks.comparing import Contender, compare, print_ratios, results_of
 from benchmarks.measuring import CONCURRENCY, Loader
 from benchmarks.report import tell_mistakes
 from benchmarks.rig import running_bench
@@ -24,7 +24,6 @@ from benchmarks.servers import (
     add_customers,
     running_relay,
 )
-from benchmarks.variants import Result
 
 REQUESTS = 960
 """Of one measurement, for each worker."""
@@ -64,7 +63,7 @@ def main(pairs: int) -> int:
         compare(contenders, pairs)
         print_ratios(contenders)
         found = {each.name: admitted(each.loader) for each in contenders}
-        results = [Result(name=each.name, counts=each.loader.close()) for each in contenders]
+        results = results_of(contenders)
     for name, counts in found.items():
         print(f"{name} admitted: {counts}")
     first, *others = found.values()
