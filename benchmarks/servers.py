@@ -108,7 +108,7 @@ class Served:
     Attributes:
         routes: By model.
         database_path: Of its ledger, in SQLite; None where it keeps none.
-        ready_s: From its start until it listened.
+        ready_s: From its start until it listened, of Relay.
     """
 
     port: int
