@@ -146,26 +146,6 @@ async def ask(client: HttpClient, target: Target, body: bytes = b"{}") -> tuple[
     return response.status, data
 
 
-@pytest.mark.parametrize("answer", [ANSWER, CHUNKED, EARLY + ANSWER, EARLY + EARLY + CHUNKED])
-async def test_an_answer_may_come_in_any_pieces(client: HttpClient, answer: bytes) -> None:
-    """
-    Cut in two at every byte, and byte by byte, an answer is the same, and its connection is kept.
-    """
-    async with serving(silence) as server:
-        target = server.target()
-        cuts = [[answer[:cut], answer[cut:]] for cut in range(1, len(answer))]
-        for pieces in [*cuts, [bytes([byte]) for byte in answer]]:
-            connection = await connected(client, target)
-            response = connection.send(target, b"{}")
-            for piece in pieces:
-                connection.data_received(piece)
-
-            assert await whole(response) == b"Hello"
-            assert response.status == 200
-            assert response.header(b"retry-after") == ("7" if answer.endswith(CHUNKED) else None)
-        assert server.connections == 1
-
-
 async def test_a_connection_is_used_again(client: HttpClient) -> None:
     """
     A thousand requests, one after the other, take one connection; ten at once take ten.
