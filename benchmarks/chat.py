@@ -13,14 +13,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.comparing import Ask, Contender, compare, print_ratios
+from benchmarks.comparing import Contender, compare, print_ratios, results_of
 from benchmarks.measuring import Loader
 from benchmarks.report import tell_mistakes
 from benchmarks.rig import running_bench
 from benchmarks.servers import CUSTOMERS, ROOT, Bench, running_relay
-from benchmarks.variants import Result
 
-ASKED = Ask(requests=960)
+REQUESTS = 960
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ def main(variants: list[Variant], pairs: int) -> int:
     with running_bench() as bench, ExitStack() as stack:
         contenders = [started(bench, each, stack) for each in variants]
         compare(contenders, pairs)
-        results = [Result(name=each.name, counts=each.loader.close()) for each in contenders]
+        results = results_of(contenders)
     print_ratios(contenders)
     return tell_mistakes(results)
 
@@ -55,7 +54,7 @@ def started(bench: Bench, variant: Variant, stack: ExitStack) -> Contender:
     )
     loader = Loader(bench, served)
     loader.ask(CUSTOMERS)
-    return Contender(variant.name, loader, ASKED)
+    return Contender(variant.name, loader, REQUESTS)
 
 
 if __name__ == "__main__":

@@ -8,50 +8,26 @@ from dataclasses import dataclass, field
 from benchmarks.figures import quartiles
 from benchmarks.load import Outcome
 from benchmarks.measuring import CONCURRENCY, Load, Loader
-from benchmarks.servers import Served
+from benchmarks.variants import Result
 
 WARM_UP = 2
 """Rounds that do not count."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """
-    What a system is asked in every round.
-
-    Attributes:
-        fewest_events: Of a stream; 0 where none is asked for.
-    """
-
-    requests: int
-    connections: int = CONCURRENCY
-    model: str = "smart"
-    fewest_events: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One system and what it is asked."""
+    """One system and what it is asked in every round."""
 
     name: str
     loader: Loader
-    asked: Ask
+    requests: int
+    connections: int = CONCURRENCY
+    model: str = "smart"
     load: Load = field(default_factory=Load)
-
-    @property
-    def served(self) -> Served:
-        """The system."""
-        return self.loader.served
 
     def ask(self) -> Outcome:
         """Ask it for one round."""
-        asked = self.asked
-        return self.loader.ask(
-            asked.requests,
-            connections=asked.connections,
-            model=asked.model,
-            fewest_events=asked.fewest_events,
-        )
+        return self.loader.ask(self.requests, connections=self.connections, model=self.model)
 
 
 def compare(contenders: Sequence[Contender], rounds: int) -> None:
@@ -64,23 +40,22 @@ def compare(contenders: Sequence[Contender], rounds: int) -> None:
                 each.load.add(each.ask())
 
 
-def ratios(of: Contender, to: Contender) -> tuple[float, float, float]:
-    """Return the quartiles of what *of* costs in CPU, as so many times what *to* does."""
-    return quartiles([a / b for a, b in zip(of.load.cpu_us, to.load.cpu_us, strict=True)])
-
-
-def ratios_in_words(of: Contender, to: Contender) -> str:
-    """Return the median of the ratios, and the other quartiles in brackets."""
-    low, middle, high = ratios(of, to)
-    return f"{middle:.2f} [{low:.2f}-{high:.2f}]"
-
-
 def print_ratios(contenders: Sequence[Contender]) -> None:
-    """Print what each of *contenders* costs, and as so many times what the first does."""
+    """
+    Print what each of *contenders* costs in CPU, and as so many times what the first does: the
+    medians of the rounds, and the other quartiles in brackets.
+    """
     first = contenders[0]
     for each in contenders:
         low, middle, high = quartiles(each.load.cpu_us)
         words = f"{each.name:24} {middle:7,.0f} us [{low:,.0f}-{high:,.0f}]"
         if each is not first:
-            words += f"  {each.name} / {first.name}: {ratios_in_words(each, first)}"
+            ratios = [a / b for a, b in zip(each.load.cpu_us, first.load.cpu_us, strict=True)]
+            low, middle, high = quartiles(ratios)
+            words += f"  {each.name} / {first.name}: {middle:.2f} [{low:.2f}-{high:.2f}]"
         print(words, flush=True)
+
+
+def results_of(contenders: Sequence[Contender]) -> list[Result]:
+    """Wait until the ledgers have heard of all, and return what was counted."""
+    return [Result(name=each.name, counts=each.loader.close()) for each in contenders]

@@ -25,13 +25,12 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.comparing import Ask, Contender, compare, print_ratios
+from benchmarks.comparing import Contender, compare, print_ratios, results_of
 from benchmarks.filling import fill_accounts, fill_rows
 from benchmarks.measuring import Loader
 from benchmarks.report import tell_mistakes
 from benchmarks.rig import running_bench
 from benchmarks.servers import CUSTOMERS, Bench, deployment, running_relay
-from benchmarks.variants import Result
 from relay_middleware.core.identifiers import CustomerId
 from relay_middleware.ledger.database import Database
 from relay_middleware.ledger.usage_reports import usage_report
@@ -39,7 +38,7 @@ from relay_middleware.ledger.usage_reports import usage_report
 MANY = 1_000_000
 FEW = 10
 DEPLOYMENTS = (3, 300)
-ASKED = Ask(requests=500)
+REQUESTS = 500
 USAGE_REPEATS = 20
 
 
@@ -64,7 +63,7 @@ def customers(bench: Bench, stack: ExitStack, many: int) -> list[Contender]:
             f" {served.process.rss_mb():.0f} MiB, Redis {bench.redis.rss_mb():.0f} MiB",
             flush=True,
         )
-        found.append(Contender(name, loader, ASKED))
+        found.append(Contender(name, loader, REQUESTS))
     return found
 
 
@@ -86,7 +85,7 @@ def deployments(bench: Bench, stack: ExitStack, many: int) -> list[Contender]:
             )
             loader = Loader(bench, served)
             loader.ask(CUSTOMERS)
-            found.append(Contender(name, loader, ASKED))
+            found.append(Contender(name, loader, REQUESTS))
     return found
 
 
@@ -110,7 +109,7 @@ def rows(bench: Bench, stack: ExitStack, many: int) -> list[Contender]:
         for customer in ("c0", "c7"):
             requests, took_ms = asyncio.run(usage_ms(served.database_path, customer))
             print(f"{name}: usage of {customer}, {requests:,} requests: {took_ms:.1f} ms")
-        found.append(Contender(name, loader, ASKED))
+        found.append(Contender(name, loader, REQUESTS))
     return found
 
 
@@ -139,7 +138,7 @@ def main(chosen: Sequence[str], *, pairs: int, many: int) -> int:
             contenders = STARTS[name](bench, stack, many)
             compare(contenders, pairs)
             print_ratios(contenders)
-            results += [Result(name=each.name, counts=each.loader.close()) for each in contenders]
+            results += results_of(contenders)
     return tell_mistakes(results)
 
 

@@ -7,11 +7,12 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 from benchmarks.load import Outcome, Plan
 from benchmarks.processes import BenchmarkError, on_core
-from benchmarks.servers import CUSTOMERS, Bench, Served, environment
+from benchmarks.servers import CUSTOMERS, FEWEST_EVENTS, Bench, Served, environment
 from benchmarks.verdict import Counts
 
 CONCURRENCY = 16
@@ -49,7 +50,6 @@ class Loader:
         *,
         connections: int = CONCURRENCY,
         model: str = "smart",
-        fewest_events: int = 0,
         prefix: str = "c",
         watch: Callable[[], None] | None = None,
     ) -> Outcome:
@@ -57,7 +57,6 @@ class Loader:
         Send *requests* over *connections*.
 
         Args:
-            fewest_events: Of a stream; 0 where none is asked for.
             prefix: Of the names of the customers; if it is not `c`, there is one.
             watch: Called again and again meanwhile.
 
@@ -76,7 +75,7 @@ class Loader:
             customers=self.customers if prefix == "c" else 1,
             first_customer=self._next_customer,
             customer_prefix=prefix,
-            fewest_events=fewest_events,
+            fewest_events=FEWEST_EVENTS[model],
         )
         self._next_customer = (self._next_customer + requests) % self.customers
         outcome = run_load(self._bench, self.served, plan, watch)
@@ -133,9 +132,7 @@ class Load:
         return self.cpu_s / self.requests * _S_TO_US
 
 
-def run_load(
-    bench: Bench, served: Served, plan: Plan, watch: Callable[[], None] | None = None
-) -> Outcome:
+def run_load(bench: Bench, served: Served, plan: Plan, watch: Callable[[], None] | None) -> Outcome:
     """Run the load generator, and return what it found and what it cost."""
     with on_core(bench.cores.rest):
         process = subprocess.Popen(
@@ -169,10 +166,7 @@ def run_load(
 def _said(process: subprocess.Popen[str], watch: Callable[[], None] | None) -> str:
     """Return what *process* prints until its end, with *watch* called again and again meanwhile."""
     while True:
-        try:
-            said, _ = process.communicate(timeout=_WATCH_S)
-        except subprocess.TimeoutExpired:
-            if watch is not None:
-                watch()
-        else:
-            return said
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=_WATCH_S)[0]
+        if watch is not None:
+            watch()

@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -74,7 +73,6 @@ def running_litellm(bench: Bench, installed: Path) -> Iterator[Served]:
     log_path = folder / "litellm.log"
     # Its list of prices is the bundled one: nothing is fetched.
     settings = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
-    began_s = time.monotonic()
     with running(
         [installed / "litellm/bin/litellm", *options, "--num_workers", "1"],
         log_path,
@@ -89,7 +87,6 @@ def running_litellm(bench: Bench, installed: Path) -> Iterator[Served]:
                 UPSTREAM_PATHS, Route(headers={"Authorization": "Bearer sk-bench"})
             ),
             process=Measured(process.pid),
-            ready_s=time.monotonic() - began_s,
         )
 
 
@@ -101,7 +98,6 @@ def running_portkey(bench: Bench, installed: Path) -> Iterator[Served]:
     port = free_port()
     script = installed / "portkey/node_modules/@portkey-ai/gateway/build/start-server.js"
     log_path = folder / "portkey.log"
-    began_s = time.monotonic()
     with running(
         ["node", script, f"--port={port}", "--headless"],
         log_path,
@@ -123,5 +119,4 @@ def running_portkey(bench: Bench, installed: Path) -> Iterator[Served]:
                 for model, path in UPSTREAM_PATHS.items()
             },
             process=Measured(process.pid),
-            ready_s=time.monotonic() - began_s,
         )

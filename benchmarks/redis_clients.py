@@ -10,8 +10,6 @@ ratios of each pair the median and the quartiles.
 
 import asyncio
 import gc
-import os
-import statistics
 import sys
 import tempfile
 import time
@@ -26,6 +24,8 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.asyncio import Redis
 
+from benchmarks.figures import percentile, quartiles
+from benchmarks.processes import Cores, on_core
 from benchmarks.redis_server import running_redis_server
 from relay_middleware.stores.connection import Scripts, connection_pool
 from relay_middleware.stores.rate_limits import WindowRateLimiter
@@ -76,10 +76,10 @@ async def compare(title: str, acts: Mapping[str, Prepare], url: str, pairs: int)
         costs = {name: values[2:] for name, values in found.items()}
         line = f"{title:8} c={callers:<3}"
         for name, values in costs.items():
-            line += f" {name} {statistics.median(values):6.1f} us "
+            line += f" {name} {percentile(values, 50):6.1f} us "
         for name in others:
             ratios = [a / b for a, b in zip(costs[first], costs[name], strict=True)]
-            low, middle, high = statistics.quantiles(ratios, n=4)
+            low, middle, high = quartiles(ratios)
             line += f" {first}/{name} {middle:.2f} [{low:.2f}-{high:.2f}]"
         print(line, flush=True)
 
@@ -140,11 +140,13 @@ async def main(url: str, pairs: int) -> None:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[0]})
-        with running_redis_server(Path(folder), "--appendonly", "yes", "--save", "") as own:
-            # As the tests have it: a busy machine is no outage.
-            own_url = f"redis://127.0.0.1:{own.port}?socket_timeout=10&socket_connect_timeout=10"
-            os.sched_setaffinity(0, {cores[-1]})
-            uvloop.run(main(own_url, int(sys.argv[1]) if len(sys.argv) > 1 else 20))
+    cores = Cores.of_machine()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        on_core(cores.rest),
+        running_redis_server(Path(folder), "--appendonly", "yes", "--save", "") as own,
+        on_core(cores.servers),
+    ):
+        # As the tests have it: a busy machine is no outage.
+        own_url = f"redis://127.0.0.1:{own.port}?socket_timeout=10&socket_connect_timeout=10"
+        uvloop.run(main(own_url, int(sys.argv[1]) if len(sys.argv) > 1 else 20))

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import redis
 
+from benchmarks.processes import BenchmarkError
+
 START_TIMEOUT_S = 10.0
 
 
-class NoRedisError(Exception):
+class NoRedisError(BenchmarkError):
     """There is no server that could be started."""
 
 

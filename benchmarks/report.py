@@ -9,7 +9,6 @@ from pathlib import Path
 
 from benchmarks import verdict
 from benchmarks.processes import BenchmarkError
-from benchmarks.redis_server import NoRedisError
 from benchmarks.variants import Result
 
 RESULTS_PATH = Path(__file__).parent / "results.json"
@@ -69,7 +68,7 @@ def to_json(results: Sequence[Result], rig: Mapping[str, object]) -> str:
             "errors": counts.errors.total(),
             "provider_calls": counts.provider_calls,
             "ledger_rows": counts.ledger_rows,
-            **{name: _rounded(value) for name, value in result.figures.items()},
+            **{name: round(value, _DIGITS) for name, value in result.figures.items()},
             "concurrency": result.concurrency,
             "latency_concurrency": result.latency_concurrency,
             "rig": rig,
@@ -93,10 +92,6 @@ def in_words(main: Callable[[], int]) -> int:
     """Return what *main* does; where nothing can be measured, print why and return 1."""
     try:
         return main()
-    except (BenchmarkError, NoRedisError) as error:
+    except BenchmarkError as error:
         print(f"nothing measured: {error}", file=sys.stderr)
         return 1
-
-
-def _rounded(value: float) -> float:
-    return round(value, _DIGITS)

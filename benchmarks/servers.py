@@ -43,6 +43,9 @@ UPSTREAM_PATHS = {
 }
 """Where each model is served, below the upstream's address."""
 
+FEWEST_EVENTS = {"smart": 0, "smart-stream": CHUNKS + 1, "smart-slow": SLOW_CHUNKS + 1}
+"""Of a stream of each model, for one that is whole; 0 where none is asked for."""
+
 TIER = {
     "models": ["*"],
     "spend_limits": [
@@ -105,7 +108,7 @@ class Served:
     Attributes:
         routes: By model.
         database_path: Of its ledger, in SQLite; None where it keeps none.
-        ready_s: From its start until it listened.
+        ready_s: From its start until it listened, of Relay.
     """
 
     port: int

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from benchmarks.figures import percentile, quartiles
-from benchmarks.load import Outcome
 from benchmarks.measuring import CONCURRENCY, Load, Loader
 from benchmarks.messages import CHUNKS
 from benchmarks.servers import (
@@ -43,35 +42,31 @@ class Sizes:
         block: Requests of one measurement of CPU.
     """
 
-    customers: int
+    customers: int = CUSTOMERS
     latency_rounds: int
     latency_requests: int
     block: int
     checkpoints: tuple[int, ...]
     streams: int
     latency_streams: int
-    slow_streams: int
+    slow_streams: int = 1000
 
 
 FULL = Sizes(
-    customers=CUSTOMERS,
     latency_rounds=10,
     latency_requests=400,
     block=1000,
     checkpoints=(10_000, 100_000),
     streams=1600,
     latency_streams=20,
-    slow_streams=1000,
 )
 QUICK = Sizes(
-    customers=CUSTOMERS,
     latency_rounds=4,
     latency_requests=60,
     block=500,
     checkpoints=(1000, 2000),
     streams=160,
     latency_streams=5,
-    slow_streams=1000,
 )
 
 
@@ -114,8 +109,9 @@ def direct(bench: Bench, sizes: Sizes) -> Result:
 def requests(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
     """Ask for plain answers."""
     loader, load = Loader(bench, served, customers=sizes.customers), Load()
-    figures = started(served) | first_requests(loader)
-    figures |= added_latency(bench, loader, sizes)
+    figures = started(loader)
+    rounds = sizes.latency_rounds
+    figures |= added_latency(bench, loader, count=sizes.latency_requests, rounds=rounds)
     asked = 0
     for checkpoint in sizes.checkpoints:
         while asked < checkpoint:
@@ -128,9 +124,16 @@ def requests(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
 def streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Result:
     """Ask for streams whose pieces come one by one."""
     loader = Loader(bench, served, customers=sizes.customers)
-    figures = started(served) | first_requests(loader)
-    ask_for_streams(loader, CONCURRENCY, CONCURRENCY)
-    figures |= first_chunk(bench, loader, sizes)
+    figures = started(loader)
+    loader.ask(CONCURRENCY, model="smart-stream")
+    figures |= added_latency(
+        bench,
+        loader,
+        count=sizes.latency_streams,
+        rounds=sizes.latency_rounds,
+        model="smart-stream",
+    )
+    figures["time_to_first_chunk_ms"] = figures["p50_ms"]
     at_more = stream_load(loader, sizes.streams, MORE_STREAMS)
     figures[f"cpu_us_per_chunk_at_{MORE_STREAMS}"] = per_chunk(at_more, CHUNKS)
     load = stream_load(loader, sizes.streams, CONCURRENCY)
@@ -148,15 +151,8 @@ def stream_load(loader: Loader, count: int, connections: int) -> Load:
     load = Load()
     block = min(connections * _STREAMS_IN_A_ROW, count)
     for _ in range(count // block):
-        load.add(ask_for_streams(loader, block, connections))
+        load.add(loader.ask(block, connections=connections, model="smart-stream"))
     return load
-
-
-def ask_for_streams(loader: Loader, count: int, connections: int) -> Outcome:
-    """Ask for *count* streams whose pieces come one by one."""
-    return loader.ask(
-        count, connections=connections, model="smart-stream", fewest_events=CHUNKS + 1
-    )
 
 
 def per_chunk(load: Load, chunks: int) -> float:
@@ -168,24 +164,16 @@ def slow_streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Resul
     """Keep many streams open at once, whose pieces are far apart."""
     count = sizes.slow_streams
     loader, load = Loader(bench, served, customers=sizes.customers), Load()
-    figures = started(served) | first_requests(loader)
+    figures = started(loader)
     before_mb = peak_mb = served.process.rss_mb()
 
     def watch() -> None:
         nonlocal peak_mb
         peak_mb = max(peak_mb, served.process.rss_mb())
 
-    def ask(asked: Loader, watch: Callable[[], None] | None) -> Outcome:
-        return asked.ask(
-            count,
-            connections=count,
-            model="smart-slow",
-            fewest_events=SLOW_CHUNKS + 1,
-            watch=watch,
-        )
-
-    outcome = load.add(ask(loader, watch))
-    without = ask(Loader(bench, bench.upstream.as_served()), None)
+    outcome = load.add(loader.ask(count, connections=count, model="smart-slow", watch=watch))
+    alone = Loader(bench, bench.upstream.as_served())
+    without = alone.ask(count, connections=count, model="smart-slow")
     figures |= of_load(load) | differences(outcome.first_chunks_ms, without.first_chunks_ms)
     figures |= {
         "time_to_first_chunk_ms": percentile(outcome.first_chunks_ms, 50),
@@ -204,18 +192,15 @@ def slow_streams(name: str, bench: Bench, served: Served, sizes: Sizes) -> Resul
     )
 
 
-def started(served: Served) -> dict[str, float]:
-    """Return what is known before the first request."""
-    return {"ready_s": served.ready_s, "rss_at_start_mb": served.process.rss_mb()}
-
-
-def first_requests(loader: Loader) -> dict[str, float]:
+def started(loader: Loader) -> dict[str, float]:
     """
-    Ask once for each customer, whom the server then knows: what follows costs less.
+    Ask a server that was just started once for each customer, whom it then knows: what follows
+    costs less.
     """
-    load = Load()
+    served, load = loader.served, Load()
+    figures = {"ready_s": served.ready_s, "rss_at_start_mb": served.process.rss_mb()}
     load.add(loader.ask(loader.customers))
-    return {"cpu_us_per_first_request": load.cpu_us_per_request}
+    return figures | {"cpu_us_per_first_request": load.cpu_us_per_request}
 
 
 def of_load(load: Load) -> dict[str, float]:
@@ -231,33 +216,21 @@ def of_load(load: Load) -> dict[str, float]:
     }
 
 
-def added_latency(bench: Bench, loader: Loader, sizes: Sizes) -> dict[str, float]:
+def added_latency(
+    bench: Bench, loader: Loader, *, count: int, rounds: int, model: str = "smart"
+) -> dict[str, float]:
     """Measure with one request at a time, and the upstream alone in turn."""
     without, load = Loader(bench, bench.upstream.as_served()), Load()
     found: list[float] = []
     alone: list[float] = []
-
-    def ask(asked: Loader) -> Outcome:
-        return asked.ask(sizes.latency_requests, connections=1)
-
-    for _ in range(sizes.latency_rounds):
-        alone += ask(without).latencies_ms
-        found += load.add(ask(loader)).latencies_ms
+    for _ in range(rounds):
+        alone += without.ask(count, connections=1, model=model).waits_ms
+        found += load.add(loader.ask(count, connections=1, model=model)).waits_ms
     return differences(found, alone) | {
         "cpu_us_per_request_at_1": load.cpu_us_per_request,
         "p50_ms": percentile(found, 50),
         "p99_ms": percentile(found, 99),
     }
-
-
-def first_chunk(bench: Bench, loader: Loader, sizes: Sizes) -> dict[str, float]:
-    """Measure the time to the first piece, one stream at a time, and the upstream's in turn."""
-    without, found = Loader(bench, bench.upstream.as_served()), []
-    alone: list[float] = []
-    for _ in range(sizes.latency_rounds):
-        alone += ask_for_streams(without, sizes.latency_streams, 1).first_chunks_ms
-        found += ask_for_streams(loader, sizes.latency_streams, 1).first_chunks_ms
-    return differences(found, alone) | {"time_to_first_chunk_ms": percentile(found, 50)}
 
 
 def differences(found: list[float], alone: list[float]) -> dict[str, float]:

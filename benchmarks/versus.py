@@ -15,21 +15,19 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks import peers, report
-from benchmarks.comparing import Ask, Contender, compare, ratios_in_words
-from benchmarks.figures import percentile
+from benchmarks.comparing import Contender, compare, print_ratios
 from benchmarks.measuring import CONCURRENCY, Loader
 from benchmarks.messages import CHUNKS
 from benchmarks.rig import rig, running_bench
-from benchmarks.servers import CUSTOMERS, Bench, Served, running_relay
-from benchmarks.variants import Result, differences, of_load, per_chunk
+from benchmarks.servers import CUSTOMERS, Bench, running_relay
+from benchmarks.variants import Result, added_latency, of_load, per_chunk
 
 RESULTS_PATH = Path(__file__).parent / "peers.json"
 
-PLAIN = Ask(requests=640)
-LITELLM_PLAIN = Ask(requests=96)
-"""Takes as long as more requests to the others."""
+REQUESTS = {"redis": 640, "embedded": 640, "litellm": 96, "portkey": 640}
+"""Of a round. LiteLLM's proxy takes as long for its as the others for theirs."""
 
-STREAMS = Ask(requests=CONCURRENCY * 2, model="smart-stream", fewest_events=CHUNKS + 1)
+STREAMS = 2 * CONCURRENCY
 STREAMING = ("redis", "litellm")
 """Portkey's gateway at this version answers a request for a stream with 500, under Node 20."""
 
@@ -58,24 +56,22 @@ def main() -> int:
             warm_up = Loader(bench, served)
             warm_up.ask(CUSTOMERS)
             warm_up.close()
-        plain = [contender(bench, name, served) for name, served in systems.items()]
+        plain = [
+            Contender(name, Loader(bench, served), REQUESTS[name])
+            for name, served in systems.items()
+        ]
         results = measured(bench, plain, rounds, at_start)
         streams = [
-            Contender(f"{name}-stream", Loader(bench, systems[name]), STREAMS) for name in STREAMING
+            Contender(f"{name}-stream", Loader(bench, systems[name]), STREAMS, model="smart-stream")
+            for name in STREAMING
         ]
         results += measured(bench, streams, rounds, at_start)
     found_on = rig(is_quick=is_quick, load_at_start=load_at_start)
     RESULTS_PATH.write_text(report.to_json(results, found_on), encoding="utf-8")
     print(report.table(results))
     for group in (plain, streams):
-        for each in group[1:]:
-            print(f"{each.name} / {group[0].name}: {ratios_in_words(each, group[0])}")
+        print_ratios(group)
     return report.tell_mistakes(results)
-
-
-def contender(bench: Bench, name: str, served: Served) -> Contender:
-    """Return a system that is asked for plain answers."""
-    return Contender(name, Loader(bench, served), LITELLM_PLAIN if name == "litellm" else PLAIN)
 
 
 def measured(
@@ -91,23 +87,15 @@ def measured(
 
 def result_of(bench: Bench, each: Contender, rounds: int, *, rss_at_start_mb: float) -> Result:
     """Measure what one request at a time takes, and return all that was found of *each*."""
-    asked = each.asked
-    without = Loader(bench, bench.upstream.as_served())
-    found: list[float] = []
-    alone: list[float] = []
-    for _ in range(rounds):
-        count = 2 if asked.fewest_events else _LATENCY_REQUESTS
-        for loader, times in ((without, alone), (each.loader, found)):
-            outcome = loader.ask(
-                count, connections=1, model=asked.model, fewest_events=asked.fewest_events
-            )
-            times.extend(outcome.first_chunks_ms if asked.fewest_events else outcome.latencies_ms)
-    figures = of_load(each.load) | differences(found, alone)
-    if asked.fewest_events:
-        figures["time_to_first_chunk_ms"] = percentile(found, 50)
+    is_stream = each.model == "smart-stream"
+    count = 2 if is_stream else _LATENCY_REQUESTS
+    latency = added_latency(bench, each.loader, count=count, rounds=rounds, model=each.model)
+    figures = of_load(each.load) | latency
+    if is_stream:
+        figures["time_to_first_chunk_ms"] = figures["p50_ms"]
         figures["cpu_us_per_chunk"] = per_chunk(each.load, CHUNKS)
     figures["rss_at_start_mb"] = rss_at_start_mb
-    figures["rss_mb"] = each.served.process.rss_mb()
+    figures["rss_mb"] = each.loader.served.process.rss_mb()
     return Result(name=each.name, counts=each.loader.close(), figures=figures)
 
 

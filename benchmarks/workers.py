@@ -13,19 +13,17 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.comparing import Ask, Contender, compare, print_ratios
+from benchmarks.comparing import Contender, compare, print_ratios, results_of
 from benchmarks.measuring import CONCURRENCY, Loader
 from benchmarks.report import tell_mistakes
 from benchmarks.rig import running_bench
 from benchmarks.servers import (
     CUSTOMERS,
-    SLOW_CHUNKS,
     TIER,
     Bench,
     add_customers,
     running_relay,
 )
-from benchmarks.variants import Result
 
 REQUESTS = 960
 """Of one measurement, for each worker."""
@@ -51,12 +49,9 @@ def _add_limited(database_path: Path) -> None:
 
 def admitted(loader: Loader) -> dict[str, int]:
     """Ask more than each limit allows, and return how many requests it let through."""
-    streams = loader.ask(
-        PLACED_STREAMS, model="smart-slow", fewest_events=SLOW_CHUNKS + 1, prefix="placed"
-    )
     return {
         "rated": loader.ask(RATED_REQUESTS, prefix="rated").answers,
-        "placed": streams.answers,
+        "placed": loader.ask(PLACED_STREAMS, model="smart-slow", prefix="placed").answers,
         "spending": loader.ask(SPENDING_REQUESTS, prefix="spending").answers,
     }
 
@@ -68,7 +63,7 @@ def main(pairs: int) -> int:
         compare(contenders, pairs)
         print_ratios(contenders)
         found = {each.name: admitted(each.loader) for each in contenders}
-        results = [Result(name=each.name, counts=each.loader.close()) for each in contenders]
+        results = results_of(contenders)
     for name, counts in found.items():
         print(f"{name} admitted: {counts}")
     first, *others = found.values()
@@ -91,12 +86,11 @@ def started(bench: Bench, workers: int, stack: ExitStack) -> Contender:
             tiers={"pro": TIER, **LIMITED},
         )
     )
-    loader = Loader(bench, served)
-    asked = Ask(requests=workers * REQUESTS, connections=workers * CONCURRENCY)
+    loader, connections = Loader(bench, served), workers * CONCURRENCY
     for _ in range(2 * workers):
         # Each worker looks a customer up for itself.
-        loader.ask(CUSTOMERS, connections=asked.connections)
-    return Contender(name, loader, asked)
+        loader.ask(CUSTOMERS, connections=connections)
+    return Contender(name, loader, workers * REQUESTS, connections)
 
 
 if __name__ == "__main__":

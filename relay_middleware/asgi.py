@@ -9,7 +9,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Generator,
-    Iterable,
     Mapping,
     MutableMapping,
     Sequence,
@@ -229,7 +228,7 @@ class Responder:
         self._patience = patience
         self.status_code: int | None = None
 
-    async def start(self, status_code: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    async def start(self, status_code: int, headers: HeaderPairs) -> None:
         """Send status and headers."""
         await self._deliver(self._opening(status_code, headers))
 
@@ -242,7 +241,7 @@ class Responder:
         opening = self._opening(status_code, [*described(body), *headers])
         await self._deliver(opening, _part(body, is_last=True))
 
-    def _opening(self, status_code: int, headers: Iterable[tuple[bytes, bytes]]) -> Message:
+    def _opening(self, status_code: int, headers: HeaderPairs) -> Message:
         if not self._watch.is_gone:
             self.status_code = status_code
         return {"type": "http.response.start", "status": status_code, "headers": list(headers)}

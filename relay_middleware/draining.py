@@ -4,7 +4,6 @@ Draining: an answer under way is limited from the moment on that its client goes
 
 import asyncio
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self, cast
 
 from relay_middleware.asgi import ClientWatch
@@ -47,9 +46,7 @@ class Draining:
         self._watch.when_gone(self._begin)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._watch.when_gone(None)
         if self._timer is not None:
             self._timer.cancel()

@@ -18,11 +18,9 @@ if TYPE_CHECKING:
     from dataclasses import dataclass
 else:
 
-    def dataclass(
-        *, frozen: bool = False, slots: bool = True, kw_only: bool = False
-    ) -> Callable[[type[T]], type[T]]:
+    def dataclass(*, frozen: bool = False, **options: bool) -> Callable[[type[T]], type[T]]:
         """As `dataclasses.dataclass`, for what is frozen or not."""
-        return dataclasses.dataclass(slots=slots, kw_only=kw_only, unsafe_hash=frozen)
+        return dataclasses.dataclass(unsafe_hash=frozen, **options)
 
 
 __all__ = ["dataclass"]

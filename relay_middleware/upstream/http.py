@@ -97,6 +97,12 @@ class Response:
                 return value.decode("latin-1")
         return None
 
+    @property
+    def is_until_close(self) -> bool:
+        """Whether only the end of the connection tells that of the body."""
+        lengths = (b"content-length", b"transfer-encoding")
+        return self.status > 0 and all(self.header(name) is None for name in lengths)
+
     async def read(self) -> bytes:
         """
         Return what has arrived of the body, after `head`: more than nothing but for its end.
@@ -176,9 +182,6 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
         self._bodyless_bytes = 0
-        self._is_interim = False
-        self._is_kept = False
-        self._is_until_close = False
         self._transport: asyncio.Transport
 
     @property
@@ -226,7 +229,7 @@ class Connection(asyncio.Protocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         response = self._response
-        if response is not None and response.status and self._is_until_close and exc is None:
+        if response is not None and response.is_until_close and exc is None:
             self._response = None
             response.end()
         self._fail("the connection was closed")
@@ -246,14 +249,8 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status < _INTERIM:
             raise HttpError("the status of the answer is none")
-        self._is_interim = status < _FINAL
-        if self._is_interim or self._response is None:
-            return
-        self._is_kept = self._parser.should_keep_alive()
-        if not self._is_kept:
-            names = {name.lower() for name in headers}
-            self._is_until_close = names.isdisjoint({b"content-length", b"transfer-encoding"})
-        self._response.begin(status, headers)
+        if status >= _FINAL and self._response is not None:
+            self._response.begin(status, headers)
 
     def on_body(self, body: bytes) -> None:
         """Of the parser: a piece of the body."""
@@ -264,7 +261,8 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Of the parser: the answer has come."""
         response = self._response
-        if self._is_interim or response is None:
+        if response is None or not response.status:
+            # Of a hint that an answer will come, or of what nobody asked for.
             return
         self._response = None
         response.end()
@@ -272,7 +270,7 @@ class Connection(asyncio.Protocol):
             return
         self._transport.resume_reading()
         # Who answers before it has read all of the request is not asked again.
-        if self._is_kept and not self._transport.get_write_buffer_size():
+        if self._parser.should_keep_alive() and not self._transport.get_write_buffer_size():
             self._pool.keep(self)
         else:
             self._transport.abort()

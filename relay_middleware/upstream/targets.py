@@ -9,8 +9,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from relay_middleware.core.values import dataclass
 
-_HTTPS_PORT = 443
-_HTTP_PORT = 80
+_USUAL_PORTS = {"http": 80, "https": 443}
 
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 _HOST = re.compile(r"[A-Za-z0-9._~:%-]+")
@@ -51,16 +50,14 @@ def target_of(url: str, headers: Mapping[str, str]) -> Target:
             place there. The text names neither.
     """
     parts, origin = _split(url)
-    usual_port = _HTTPS_PORT if origin.is_tls else _HTTP_PORT
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
-    shown = {
-        "Host": host if origin.port == usual_port else f"{host}:{origin.port}",
-        **_login(parts.username, parts.password),
-    }
+    if origin.port != _USUAL_PORTS[parts.scheme]:
+        host += f":{origin.port}"
+    shown = {"Host": host, **_login(parts.username, parts.password), **headers}
     path = quote(parts.path or "/", safe=_PATH_SAFE)
     query = f"?{quote(parts.query, safe=_PATH_SAFE + '?')}" if parts.query else ""
     lines = [f"POST {path}{query} HTTP/1.1"]
-    lines += [f"{name}: {value}" for name, value in {**shown, **headers}.items()]
+    lines += [f"{name}: {value}" for name, value in shown.items()]
     if any(_UNSAFE.search(line) for line in lines):
         raise ValueError("its address or its key has a character that no header may hold")
     head = "\r\n".join([*lines, "Content-Length: "])
@@ -74,13 +71,12 @@ def _split(url: str) -> tuple[SplitResult, Origin]:
     except ValueError:
         # Its text may hold a piece of a password: of one with a slash, what is before that.
         raise ValueError("its address has a host or a port that is none") from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in _USUAL_PORTS or not parts.hostname:
         raise ValueError("its address is none of http or https")
     if not _HOST.fullmatch(parts.hostname) or port == 0:
         raise ValueError("its address has a host or a port that is none")
-    is_tls = parts.scheme == "https"
-    usual_port = _HTTPS_PORT if is_tls else _HTTP_PORT
-    return parts, Origin(parts.hostname, port or usual_port, is_tls)
+    port = port or _USUAL_PORTS[parts.scheme]
+    return parts, Origin(parts.hostname, port, is_tls=parts.scheme == "https")
 
 
 def _login(name: str | None, password: str | None) -> dict[str, str]:

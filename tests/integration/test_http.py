@@ -90,6 +90,11 @@ def always(answer: bytes, *, closes: bool = False) -> Serve:
     return serve
 
 
+async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Close at once."""
+    writer.close()
+
+
 async def silence(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
     """Read whatever comes, until the client closes."""
     while await reader.read(65_536):
@@ -115,6 +120,22 @@ async def _client() -> AsyncIterator[HttpClient]:
     await client.aclose()
 
 
+def certified(newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
+    """What a server shows: a certificate for `localhost`."""
+    shown = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    shown.load_cert_chain(TLS / "localhost.pem")
+    shown.maximum_version = newest
+    return shown
+
+
+@asynccontextmanager
+async def trusting() -> AsyncIterator[HttpClient]:
+    """A client that believes whoever has signed that."""
+    client = HttpClient(tls=ssl.create_default_context(cafile=TLS / "authority.pem"))
+    yield client
+    await client.aclose()
+
+
 async def connected(client: HttpClient, target: Target) -> Connection:
     return client.idle(target.origin) or await client.connect(target.origin)
 
@@ -123,26 +144,6 @@ async def ask(client: HttpClient, target: Target, body: bytes = b"{}") -> tuple[
     response = (await connected(client, target)).send(target, body)
     data = await whole(response)
     return response.status, data
-
-
-@pytest.mark.parametrize("answer", [ANSWER, CHUNKED, EARLY + ANSWER, EARLY + EARLY + CHUNKED])
-async def test_an_answer_may_come_in_any_pieces(client: HttpClient, answer: bytes) -> None:
-    """
-    Cut in two at every byte, and byte by byte, an answer is the same, and its connection is kept.
-    """
-    async with serving(silence) as server:
-        target = server.target()
-        cuts = [[answer[:cut], answer[cut:]] for cut in range(1, len(answer))]
-        for pieces in [*cuts, [bytes([byte]) for byte in answer]]:
-            connection = await connected(client, target)
-            response = connection.send(target, b"{}")
-            for piece in pieces:
-                connection.data_received(piece)
-
-            assert await whole(response) == b"Hello"
-            assert response.status == 200
-            assert response.header(b"retry-after") == ("7" if answer.endswith(CHUNKED) else None)
-        assert server.connections == 1
 
 
 async def test_a_connection_is_used_again(client: HttpClient) -> None:
@@ -405,19 +406,11 @@ async def test_a_connection_that_is_closed_at_once_is_none() -> None:
     A server that closes with the last word of the handshake is as one that cannot be reached:
     nothing can have been sent to it. asyncio's own loop always sees it in time.
     """
-    shown = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    shown.load_cert_chain(TLS / "localhost.pem")
     # Before 1.3 the server has that last word.
-    shown.maximum_version = ssl.TLSVersion.TLSv1_2
-    client = HttpClient(tls=ssl.create_default_context(cafile=TLS / "authority.pem"))
-
-    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.close()
-
-    async with serving(serve, shown) as server:
+    shown = certified(ssl.TLSVersion.TLSv1_2)
+    async with serving(hang_up, shown) as server, trusting() as client:
         with pytest.raises(HttpError, match="closed at once"):
             await client.connect(server.target("https", "localhost").origin)
-    await client.aclose()
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -426,19 +419,11 @@ async def test_a_connection_that_is_closed_at_once_is_an_error(scheme: str) -> N
     Whether that is seen before the request is sent or after it: it differs by loop, and by whether
     the server has the last word of TLS's handshake, as it has before 1.3.
     """
-    shown = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    shown.load_cert_chain(TLS / "localhost.pem")
-    shown.maximum_version = ssl.TLSVersion.TLSv1_2
-    client = HttpClient(tls=ssl.create_default_context(cafile=TLS / "authority.pem"))
-
-    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.close()
-
-    async with serving(serve, shown if scheme == "https" else None) as server:
+    shown = certified(ssl.TLSVersion.TLSv1_2) if scheme == "https" else None
+    async with serving(hang_up, shown) as server, trusting() as client:
         for _ in range(20):
             with pytest.raises(OSError, match=r"closed"):
                 await ask(client, server.target(scheme, "localhost"))
-    await client.aclose()
 
 
 async def test_closing_ends_what_is_in_use(client: HttpClient) -> None:
@@ -472,22 +457,16 @@ async def test_nobody_there_is_an_error(client: HttpClient) -> None:
             await client.connect(each.origin)
 
 
-async def test_tls() -> None:
+async def test_tls(client: HttpClient) -> None:
     """
     Whoever shows a certificate of somebody who is believed, for the name that was meant, is sent
     the request; an unknown one, and one of another name, is not.
     """
-    shown = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    shown.load_cert_chain(TLS / "localhost.pem")
-    trusting = HttpClient(tls=ssl.create_default_context(cafile=TLS / "authority.pem"))
-    wary = HttpClient()
-    async with serving(always(ANSWER), shown) as server:
+    async with serving(always(ANSWER), certified()) as server, trusting() as believing:
         for _ in range(3):
-            assert await ask(trusting, server.target("https", "localhost")) == (200, b"Hello")
+            assert await ask(believing, server.target("https", "localhost")) == (200, b"Hello")
         assert server.connections == 1
         with pytest.raises(ssl.SSLCertVerificationError):
-            await ask(trusting, server.target("https"))
+            await ask(believing, server.target("https"))
         with pytest.raises(ssl.SSLCertVerificationError):
-            await ask(wary, server.target("https", "localhost"))
-    await trusting.aclose()
-    await wary.aclose()
+            await ask(client, server.target("https", "localhost"))
