@@ -3,8 +3,9 @@ The circuit breaker: while Redis does not answer, nobody waits for it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, ParamSpec
 
 from relay_middleware.errors import NothingChangedError, StoreUnavailableError
 from relay_middleware.stores.connection import (
@@ -14,6 +15,8 @@ from relay_middleware.stores.connection import (
     Reply,
     Scripts,
 )
+
+P = ParamSpec("P")
 
 FAILURES_TO_OPEN = 3
 """One after the other. A single one may be a connection that was cut."""
@@ -44,7 +47,9 @@ class Breaker:
             queue_timeout_s: Longest wait for one of these places.
         """  # fmt: skip
         self._monotonic_s = monotonic_s
-        self._places = asyncio.Semaphore(most_at_once)
+        self._places = most_at_once
+        # Those who wait for one, in their order.
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._queue_timeout_s = queue_timeout_s
         self._failures = 0
         self._is_trying = False
@@ -55,7 +60,9 @@ class Breaker:
         """Whether Redis did not answer lately."""
         return self._failures >= FAILURES_TO_OPEN
 
-    async def ask(self, command: Callable[[], Awaitable[Reply]]) -> Reply:
+    async def ask(
+        self, command: Callable[P, Awaitable[Reply]], *args: P.args, **kwargs: P.kwargs
+    ) -> Reply:
         """
         Let one command through, and note whether it was answered.
 
@@ -63,35 +70,55 @@ class Breaker:
             NothingChangedError: It is not let through.
             StoreUnavailableError: As the command itself raised it.
         """
-        await self._queue()
+        if self._places:
+            self._places -= 1
+        else:
+            await self._queue()
+        is_probe = False
         try:
-            is_probe = self._admit()
-            try:
-                answer = await command()
-            except NoConnectionError:
-                raise
-            except StoreUnavailableError:
-                self._failures += 1
-                if self.is_open:
-                    self._closed_at_s = self._monotonic_s() + OPEN_S
-                raise
-            finally:
-                if is_probe:
-                    self._is_trying = False
+            if self.is_open:
+                is_probe = self._admit()
+            answer = await command(*args, **kwargs)
+        except NothingChangedError:
+            # A queue of ours, or a refusal: neither says anything about Redis.
+            raise
+        except StoreUnavailableError:
+            self._failures += 1
+            if self.is_open:
+                self._closed_at_s = self._monotonic_s() + OPEN_S
+            raise
+        else:
             self._failures = 0
             return answer
         finally:
-            self._places.release()
+            if is_probe:
+                self._is_trying = False
+            self._leave()
 
     async def _queue(self) -> None:
-        if not self._places.locked():
-            await self._places.acquire()
-            return
+        """Wait for a place, which whoever leaves it hands on."""
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
         try:
             async with asyncio.timeout(self._queue_timeout_s):
-                await self._places.acquire()
-        except TimeoutError:
-            raise NoConnectionError("no command to Redis ended in time to begin this one") from None
+                await place
+        except BaseException as error:
+            if place.done() and not place.cancelled():
+                # It was handed on in the moment in which the wait ended.
+                self._leave()
+            if isinstance(error, TimeoutError):
+                raise NoConnectionError(
+                    "no command to Redis ended in time to begin this one"
+                ) from None
+            raise
+
+    def _leave(self) -> None:
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._places += 1
 
     def _admit(self) -> bool:
         """Let a command through, or raise; return whether it is the one that tries."""
@@ -120,11 +147,13 @@ class BreakingScripts:
         """Close all connections."""
         await self._scripts.aclose()
 
-    async def call(self, name: str, keys: Sequence[str], args: Sequence[str]) -> Reply:
+    def call(
+        self, name: str, keys: Sequence[str], args: Sequence[str]
+    ) -> Coroutine[Any, Any, Reply]:
         """
         Run the script *name*, atomically.
 
         Raises:
             StoreUnavailableError: It did not answer in time, or has not lately.
         """
-        return await self._breaker.ask(partial(self._scripts.call, name, keys, args))
+        return self._breaker.ask(self._scripts.call, name, keys, args)
