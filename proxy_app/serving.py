@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from proxy_app.workers import CONFIG_VARIABLE, create_worker_app
 from relay_middleware.config import Config, load_config
 from relay_middleware.errors import ConfigurationError, StoreUnavailableError
 from relay_middleware.relay import Relay
+from relay_middleware.services import WRITE_TIMEOUT_S
 
 BACKLOG = 2048
 """Connections that wait to be accepted; uvicorn's own number."""
@@ -49,6 +51,12 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sys.platform == "linux":
+        # For all that it accepts. uvicorn closes a connection when its client has taken everything:
+        # one that takes nothing, and counts as gone, would keep it for as long as it likes.
+        listener.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(WRITE_TIMEOUT_S * 1000)
+        )
     try:
         listener.bind((host, port))
         # From here on connections wait for the workers instead of being refused.

@@ -33,6 +33,10 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HeaderPairs = Sequence[tuple[bytes, bytes]]
 
+MAX_AFTER_BODY = 10
+"""How many messages are heard after a body's end. Only the client's going may come then; what a
+host puts in place of `receive` may give the body again each time, without ever waiting."""
+
 
 class ClientGoneError(Exception):
     """The client hung up before its request was complete."""
@@ -149,9 +153,10 @@ class ClientWatch:
         self._listening = asyncio.create_task(self._listen())
 
     async def _listen(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-        self.mark_gone()
+        for _ in range(MAX_AFTER_BODY):
+            if (await self.receive())["type"] == "http.disconnect":
+                self.mark_gone()
+                return
 
     def mark_gone(self) -> None:
         """Take the client for gone: it hung up, or whoever served it was cancelled."""
@@ -183,6 +188,7 @@ class DirectWatch(ClientWatch):
     def __init__(self, receive: Receive) -> None:
         super().__init__(receive)
         self._receiving: Generator[Any, None, Message] | None = None
+        self._heard = 0
         self._is_stopped = False
 
     @override
@@ -197,6 +203,8 @@ class DirectWatch(ClientWatch):
                 waited_for = next(self._receiving)
             except StopIteration as end:
                 self._receiving = None
+                self._heard += 1
+                self._is_stopped = self._heard == MAX_AFTER_BODY
                 if end.value["type"] == "http.disconnect":
                     self.mark_gone()
             else:

@@ -105,6 +105,8 @@ class Relay:
         """
         async with self._starting:
             if self._opened is None:
+                # Closed or not, its parts wait for what belongs to that loop.
+                self._require_own_loop()
                 async with AsyncExitStack() as stack:
                     await self._open(stack)
                     self._opened = stack.pop_all()
@@ -209,10 +211,7 @@ class Relay:
         """
         if self._opened is None:
             await self.start()
-        if asyncio.get_running_loop() is not self._loop:
-            raise ConfigurationError(
-                "this Relay was opened by another event loop; make one Relay for each loop"
-            )
+        self._require_own_loop()
         exchange = Exchange(
             self._parts.services,
             scope,
@@ -227,6 +226,12 @@ class Relay:
             await _shielded(exchange, background)
         else:
             await background.run(exchange.run())
+
+    def _require_own_loop(self) -> None:
+        if self._loop not in {None, asyncio.get_running_loop()}:
+            raise ConfigurationError(
+                "this Relay was opened by another event loop; make one Relay for each loop"
+            )
 
     async def text_for_customer(
         self, customer_id: str, system: str, user: str, model: str | None = None

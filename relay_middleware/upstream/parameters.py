@@ -9,6 +9,8 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+import orjson
+
 from relay_middleware.core.deployments import Deployment
 from relay_middleware.ports.providers import UpstreamCall
 from relay_middleware.upstream.dialects import output_cap_at
@@ -67,7 +69,10 @@ def to_arguments(
     accepted = (call.endpoint.parameters & set(supported) - _HANDLED) | (
         call.endpoint.parameters & _INPUTS
     )
-    keywords = {name: value for name, value in call.body.items() if name in accepted}
+    # A copy: LiteLLM writes into what it is given, and the next deployment gets the client's body.
+    keywords: dict[str, object] = orjson.loads(
+        orjson.dumps({name: value for name, value in call.body.items() if name in accepted})
+    )
     cap_name = cap_name_of(supported)
     cap = call.output_cap_tokens
     if cap is not None and cap_name is not None:

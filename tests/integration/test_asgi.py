@@ -161,6 +161,30 @@ async def test_who_is_not_watched_any_more_does_not_go(
     assert not server.is_waited_for
 
 
+@pytest.mark.parametrize("kind", [ClientWatch, DirectWatch])
+async def test_who_gives_the_body_again_and_again_is_not_listened_to_for_ever(
+    kind: type[ClientWatch],
+) -> None:
+    """
+    A host's `receive` that answers each call with the body, at once, stops nobody else: after ten
+    times it is not asked any more, and would say at the thousandth that the client has gone.
+    """
+    asked = 0
+
+    async def receive() -> MutableMapping[str, Any]:
+        nonlocal asked
+        asked += 1
+        return GONE if asked == 1000 else piece(b"a", more=False)
+
+    watch = kind(receive)
+    watch.start()
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert (asked, watch.is_gone) == (10, False)
+    watch.stop()
+
+
 def test_a_direct_watch_may_find_that_the_client_has_gone_already() -> None:
     """
     A server that answers at once is not waited for.

@@ -213,6 +213,24 @@ def test_a_relay_has_one_event_loop(tmp_path: Path) -> None:
     asyncio.run(relay.aclose())
 
 
+def test_a_closed_relay_is_not_opened_by_another_loop(tmp_path: Path) -> None:
+    """
+    Opened and closed in one loop, and opened in another, it is refused in words: its way to the
+    ledger waits for an event of the first.
+    """
+    relay = new_relay(tmp_path)
+
+    async def open_and_close() -> None:
+        await relay.start()
+        await asyncio.sleep(0)
+        await relay.aclose()
+
+    asyncio.run(open_and_close())
+
+    with pytest.raises(ConfigurationError, match="one Relay for each loop"):
+        asyncio.run(open_and_close())
+
+
 class BrokenUpstream:
     """A bug: raises what nobody expects, with a provider's text in it."""
 

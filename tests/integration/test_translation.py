@@ -14,6 +14,7 @@ from relay_middleware.core.endpoints import chat
 from relay_middleware.core.identifiers import DeploymentId
 from relay_middleware.ports.providers import RefusedAnswer, StreamAnswer, UpstreamCall
 from relay_middleware.testing import Behaviour, Simulator
+from relay_middleware.upstream.failures import DeploymentFailedError
 from relay_middleware.upstream.lines import LINE_READERS
 from relay_middleware.upstream.translation import Translation
 
@@ -130,3 +131,48 @@ async def test_bedrock_fetches_nothing(
 
     assert isinstance(answer, RefusedAnswer)
     assert (answer.status_code, answer.code) == (400, "image_not_fetched")
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"a": {"$ref": "#/$defs/number"}, "b": {"$ref": "#/$defs/number"}},
+    "required": ["a", "b"],
+    "additionalProperties": False,
+    "$defs": {"number": {"type": ["integer", "null"]}},
+}
+ASKED = {
+    "model": "smart",
+    "messages": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "Add!", "cache_control": {"type": "ephemeral"}},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
+            ],
+        }
+    ],
+    "tools": [
+        {"type": "function", "function": {"name": "add", "strict": True, "parameters": SCHEMA}}
+    ],
+}
+
+
+@pytest.mark.parametrize("provider", ["gemini", "mistral", "anthropic"])
+async def test_the_next_deployment_gets_what_the_client_sent(
+    translation: Translation, provider: str
+) -> None:
+    """
+    A deployment that fails leaves the request as it was: Gemini's schemas, with references written
+    out, would be longer than what was set aside, and refused by OpenAI; marks are Claude's alone.
+    """
+    asked = json.dumps(ASKED)
+    call = replace(STREAM, body=json.loads(asked), is_stream=False)
+    simulator = Simulator()
+    simulator.set("default", Behaviour(status=500))
+    async with simulator.serve() as url:
+        with pytest.raises(DeploymentFailedError):
+            await translation.send(
+                call, deployment(provider, url), on_break=lambda: pytest.fail("it broke")
+            )
+
+    assert json.dumps(call.body) == asked
