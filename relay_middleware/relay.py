@@ -228,7 +228,7 @@ class Relay:
             await background.run(exchange.run())
 
     def _require_own_loop(self) -> None:
-        if self._loop not in {None, asyncio.get_running_loop()}:
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
             raise ConfigurationError(
                 "this Relay was opened by another event loop; make one Relay for each loop"
             )
