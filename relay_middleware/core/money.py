@@ -7,6 +7,7 @@ places where an amount is rounded.
 """
 
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context, Decimal
+from functools import lru_cache
 from typing import NewType
 
 NanoUsd = NewType("NanoUsd", int)
@@ -64,9 +65,12 @@ def cents_to_nano_usd(amount_cents: Decimal) -> NanoUsd:
     return NanoUsd(int(nano_usd))
 
 
+@lru_cache(maxsize=64)
 def format_cents(amount: NanoUsd) -> str:
     """
     Print *amount* in cents: exact, shortest, and a valid JSON number (`11550` → `0.001155`).
+
+    The last ones are remembered: an answer tells each twice, in its body and in its headers.
     """
     sign = "-" if amount < 0 else ""
     whole, fraction = divmod(abs(amount), NANO_USD_PER_CENT)

@@ -105,10 +105,19 @@ class LineFile:
         # What is there now may be another's: it is not for this one to write it anew.
         self._size = 0
 
-    def append(self, lines: Iterable[Line]) -> None:
+    def append(self, lines: Sequence[Line]) -> None:
         """
         Write *lines*, after those that could not be written before; without any, try again.
         """
+        if not self._unwritten and not self._is_failing and 0 < len(lines) <= LINES_AT_ONCE:
+            # As it mostly is: none is kept back, and none will be.
+            is_writable = self._write(lines)
+            if lines[-1].text is None:
+                return
+            lines = [line for line in lines if line.text is not None]
+            if not is_writable:
+                self._unwritten.update(dict.fromkeys(lines))
+                return
         self._unwritten.update(dict.fromkeys(lines))
         while self._unwritten or self._is_failing:
             if not self._write(list(islice(self._unwritten, LINES_AT_ONCE))):
@@ -156,7 +165,10 @@ class LineFile:
         return True
 
     def _write(self, lines: Sequence[Line]) -> bool:
-        """Write as many of *lines*, the first of the unwritten ones, as there is room for."""
+        """
+        Write as many of *lines*, before which nothing is unwritten, as there is room for; return
+        whether there is room for any.
+        """
         before = b""
         if self._is_failing or self._ends_cut:
             before = _CUT if self._ends_cut else _BLANK
@@ -182,7 +194,7 @@ class LineFile:
                 break
             line.text = None
             line.offset = offset
-            del self._unwritten[line]
+            self._unwritten.pop(line, None)
             offset = end
         return offset
 
