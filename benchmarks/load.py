@@ -24,6 +24,9 @@ from benchmarks.messages import end_of_message, question
 STALL_S = 30.0
 """A connection over which nothing comes for so long is broken."""
 
+_OPENING_AT_ONCE = 100
+"""Connections that are opened at the same time: fewer than a server lets wait."""
+
 _SHOWN_BYTES = 1000
 _OK = range(200, 300)
 _REFUSED = range(400, 500)
@@ -156,8 +159,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._is_waiting:
             self._fail("connection lost")
-        if not self.ended.cancelled():
-            self.ended.set_result(None)
+        self._end()
 
     def _note(self, answer: bytes) -> None:
         outcome = self._outcome
@@ -203,20 +205,30 @@ class Connection(asyncio.Protocol):
         self._is_waiting = False
         self._transport.abort()
 
+    def _end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
 
 async def run(plan: Plan) -> Outcome:
     """Do what *plan* says."""
     outcome = Outcome()
     requests = Requests(plan)
     loop = asyncio.get_running_loop()
-    connections = []
-    for _ in range(plan.connections):
-        _, connection = await loop.create_connection(
-            lambda: Connection(requests, outcome, fewest_events=plan.fewest_events),
-            "127.0.0.1",
-            plan.port,
+    opened = []
+    for start in range(0, plan.connections, _OPENING_AT_ONCE):
+        count = min(_OPENING_AT_ONCE, plan.connections - start)
+        opened += await asyncio.gather(
+            *(
+                loop.create_connection(
+                    lambda: Connection(requests, outcome, fewest_events=plan.fewest_events),
+                    "127.0.0.1",
+                    plan.port,
+                )
+                for _ in range(count)
+            )
         )
-        connections.append(connection)
+    connections = [connection for _, connection in opened]
     print("ready", flush=True)
     # Nothing else is to be done meanwhile.
     sys.stdin.readline()

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 from benchmarks.load import Outcome, Plan
@@ -132,7 +131,9 @@ class Load:
         return self.cpu_s / self.requests * _S_TO_US
 
 
-def run_load(bench: Bench, served: Served, plan: Plan, watch: Callable[[], None] | None) -> Outcome:
+def run_load(
+    bench: Bench, served: Served, plan: Plan, watch: Callable[[], None] | None = None
+) -> Outcome:
     """Run the load generator, and return what it found and what it cost."""
     with on_core(bench.cores.rest):
         process = subprocess.Popen(
@@ -166,7 +167,10 @@ def run_load(bench: Bench, served: Served, plan: Plan, watch: Callable[[], None]
 def _said(process: subprocess.Popen[str], watch: Callable[[], None] | None) -> str:
     """Return what *process* prints until its end, with *watch* called again and again meanwhile."""
     while True:
-        with suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=_WATCH_S)[0]
-        if watch is not None:
-            watch()
+        try:
+            said, _ = process.communicate(timeout=_WATCH_S)
+        except subprocess.TimeoutExpired:
+            if watch is not None:
+                watch()
+        else:
+            return said
