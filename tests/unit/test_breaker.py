@@ -188,6 +188,27 @@ async def test_the_queue_has_an_end() -> None:
     assert await first == b"OK"
 
 
+async def test_a_place_is_not_lost_with_who_was_given_it() -> None:
+    """
+    One place: who waits for it is cancelled in the moment in which it is handed on, and the next
+    call has it at once.
+    """
+    scripts = ScriptedScripts(None, None)
+    breaker = behind_breaker(scripts, most_at_once=1)
+    scripts.gate = asyncio.Event()
+    first = asyncio.create_task(breaker.call("reserve", [], []))
+    second = asyncio.create_task(breaker.call("reserve", [], []))
+    await asyncio.sleep(0)
+    scripts.gate.set()
+    asyncio.get_running_loop().call_soon(second.cancel)
+
+    assert await first == b"OK"
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert await breaker.call("reserve", [], []) == b"OK"
+    assert scripts.asked == 2
+
+
 async def test_what_was_not_asked_has_changed_nothing() -> None:
     """
     A refusal of the breaker says that the command took no effect; a failure of Redis does not.
